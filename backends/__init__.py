@@ -1,0 +1,1 @@
+"""Targets: each file or folder here declares its `TARGETS`."""

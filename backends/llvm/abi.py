@@ -1,0 +1,119 @@
+"""The C interface of an artefact: its types and symbols as LLVM sees them, and the code of its entry points."""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+from gcomp.diagnostics import BuildError
+from gcomp.native import ABI, ALIGNMENT, ErrorCode, Port
+
+from . import prologue
+from .cpu import Cpu
+from .cpuid import BASELINE, check_text
+from .memory import memory_text
+
+TENSOR_TYPE = "{ ptr, i32, i32, ptr }"
+"""`gcomp_tensor`: data, dtype, rank, shape. `getelementptr` over it fits every pointer size."""
+
+CONTEXT_TYPE = "{ i32, i32, ptr, ptr, ptr, ptr, ptr, ptr }"
+"""`gcomp_ctx`: abi, cpu, weights, arena, alloc, free, parallel_for, user."""
+
+ENTRY_TYPE = "i32 (ptr, ptr, ptr, ptr)"
+"""`NAME_entry(weights, arena, in, out)`, the hidden function behind `NAME_run`; returns an `ErrorCode`."""
+
+Weights = Literal["embedded", "external", "none"]
+"""Where weights come from: the symbol `NAME_weights`, only the context, or there are none."""
+
+_RESERVED = re.compile(
+    r"alignas|alignof|and|and_eq|asm|auto|bitand|bitor|bool|break|case|catch|char|class|"
+    r"compl|concept|const|const_cast|constexpr|continue|decltype|default|delete|do|double|"
+    r"dynamic_cast|else|enum|explicit|export|extern|false|float|for|friend|gcomp|goto|if|"
+    r"inline|int|linux|long|main|mutable|namespace|new|noexcept|not|not_eq|nullptr|operator|"
+    r"or|or_eq|private|protected|public|register|reinterpret_cast|requires|restrict|return|"
+    r"short|signed|sizeof|static|static_assert|static_cast|struct|switch|template|this|"
+    r"thread_local|throw|true|try|typedef|typeid|typename|typeof|union|unix|unsigned|using|"
+    r"virtual|void|volatile|wchar_t|while|xor|xor_eq"
+)
+
+
+def identifier(text: str, taken: Collection[str] = ()) -> str:
+    """`text` as an identifier of C and C++ that is neither reserved nor `taken`."""
+    name = re.sub(r"[^A-Za-z0-9_]", "_", text).lstrip("_") or "model"
+    if name[0].isdigit():
+        name = f"m{name}"
+    if _RESERVED.fullmatch(name) or name.startswith("gcomp_"):
+        name += "_"
+    unique, number = name, 2
+    while unique in taken:
+        unique, number = f"{name}_{number}", number + 1
+    return unique
+
+
+def public_symbols(name: str) -> list[str]:
+    """What an artefact lets its users see."""
+    return [f"{name}_{part}" for part in ("init", "run", "sizes", "manifest")]
+
+
+def prologue_text(
+    name: str,
+    cpu: Cpu,
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+    *,
+    arena_bytes: int,
+    manifest: str,
+    weights: Weights,
+) -> str:
+    """A whole LLVM module: everything of the artefact but `NAME_entry`, which it declares, and the weights.
+
+    `NAME_run` checks context, processor, arena, weights and every tensor, in code that any processor of the
+    architecture runs, then calls `NAME_entry`. Raises `BuildError` for sizes that are not known.
+    """
+    for port in (*inputs, *outputs):
+        if not all(isinstance(size, int) for size in port.shape):
+            raise BuildError(f"{name}: {port.name} is {port}: an artefact's sizes must be known")
+    values = {
+        "name": name,
+        "word": f"i{8 * cpu.pointer_bytes}",
+        "token": str(zlib.crc32(f"{cpu.arch} {cpu.features}".encode()) % 2**31 | 1),
+        "inputs": str(len(inputs)),
+        "outputs": str(len(outputs)),
+        "arena_bytes": str(arena_bytes),
+        "misaligned": str(ALIGNMENT - 1),
+        "tensor": TENSOR_TYPE,
+        "context": CONTEXT_TYPE,
+        "baseline": BASELINE.get(cpu.arch, ""),
+        "abi": str(ABI),
+        **{f"error_{code.name.lower()}": str(int(code)) for code in ErrorCode},
+    }
+    return "\n".join(
+        (
+            _bytes(f"{name}_manifest", manifest),
+            _specification(f"{name}_in_spec", inputs),
+            _specification(f"{name}_out_spec", outputs),
+            check_text(f"{name}_cpu_ok", cpu),
+            prologue.template(weights, arena_bytes > 0).substitute(values),
+            memory_text(cpu.pointer_bytes),
+        )
+    )
+
+
+def _bytes(symbol: str, text: str) -> str:
+    """A public constant with `text` as a C string."""
+    data = text.encode() + b"\0"
+    quoted = "".join(chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:02X}" for b in data)
+    return f'@{symbol} = constant [{len(data)} x i8] c"{quoted}"'
+
+
+def _specification(symbol: str, ports: Sequence[Port]) -> str:
+    """For each tensor: dtype, rank, number of bytes, sizes."""
+    numbers: list[int] = []
+    for port in ports:
+        sizes = [int(size) for size in port.shape]
+        numbers += [port.dtype.code, len(sizes), math.prod(sizes) * port.dtype.bytes, *sizes]
+    listed = ", ".join(f"i64 {number}" for number in numbers)
+    return f"@{symbol} = internal unnamed_addr constant [{len(numbers)} x i64] [{listed}]"

@@ -1,0 +1,205 @@
+"""From a planned graph to kernels, an entry function, objects and one blob of weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gcomp.native import ALIGNMENT, ErrorCode, aligned
+from gcomp.plan import Plan, Step
+from gcomp.plan import View as Place
+from gcomp.types import Array
+
+from . import cache
+from .abi import TENSOR_TYPE
+from .cpu import Cpu
+from .emit import Function
+from .jit import emit_object
+from .problem import Argument, Emitted
+from .select import NAME, Selection, select
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One kernel as a module of its own: its symbol, its LLVM text, whether LLVM's passes run on it."""
+
+    symbol: str
+    text: str
+    optimise: bool
+    template: str
+
+
+@dataclass
+class Call:
+    """One call of the entry function: which kernel, with the addresses of its arguments as LLVM text."""
+
+    step: Step
+    unit: Unit
+    arguments: list[tuple[str, int | None]]
+    """(base register, byte offset); inputs and outputs are named by their own pointers."""
+
+
+@dataclass
+class Weights:
+    """The constants that kernels read, each once, in order of first use; offsets are multiples of 64."""
+
+    parts: list[tuple[int, Callable[[], Array]]] = field(default_factory=list[tuple[int, Callable[[], Array]]])
+    bytes: int = 0
+    _places: dict[object, int] = field(default_factory=dict[object, int])
+
+    def place(self, key: object, size: int, make: Callable[[], Array]) -> int:
+        """The byte offset of what `make` gives, `size` bytes; the same key again gives the same place."""
+        if key not in self._places:
+            self._places[key] = self.bytes
+            self.parts.append((self.bytes, make))
+            self.bytes += -(-size // ALIGNMENT) * ALIGNMENT
+        return self._places[key]
+
+    def blob(self) -> Array:
+        """All parts in one aligned array of bytes; gaps are zero."""
+        memory = aligned(max(self.bytes, 1))
+        end = 0
+        for offset, make in self.parts:
+            array = np.ascontiguousarray(make())
+            memory[end:offset] = 0
+            memory[offset : offset + array.nbytes] = array.reshape(-1).view(np.uint8)
+            end = offset + array.nbytes
+        memory[end:] = 0
+        return memory
+
+
+@dataclass
+class Program:
+    """Everything that a module is made of, before it is linked."""
+
+    name: str
+    plan: Plan
+    cpu: Cpu
+    units: dict[str, Unit]
+    calls: list[Call]
+    weights: Weights
+    arena_bytes: int
+    entry: str
+
+    def objects(self) -> list[bytes]:
+        """Object code of every kernel, from the cache where it is there, and of the entry function."""
+        return [_object(unit, self.cpu) for unit in self.units.values()] + [emit_object(self.entry, self.cpu, False)]
+
+
+def build(plan: Plan, cpu: Cpu, name: str, templates: bool) -> Program:
+    """Emits all kernels of a plan. Raises `UnsupportedError` for what no kernel can be made for."""
+    builder = _Builder(cpu)
+    selections = [(step, select(step, cpu, templates)) for step in plan.steps]
+    scratch = max((a.bytes for _, s in selections for a in s.emitted.arguments), default=0)
+    for step, selection in selections:
+        builder.add(step, selection, plan.arena_bytes)
+    arena = plan.arena_bytes + -(-scratch // ALIGNMENT) * ALIGNMENT
+    entry = _entry(name, plan, builder.calls, cpu)
+    return Program(name, plan, cpu, builder.units, builder.calls, builder.weights, arena, entry)
+
+
+class _Builder:
+    def __init__(self, cpu: Cpu) -> None:
+        self.cpu = cpu
+        self.units: dict[str, Unit] = {}
+        self.calls: list[Call] = []
+        self.weights = Weights()
+
+    def add(self, step: Step, selection: Selection, scratch: int) -> None:
+        emitted = selection.emitted
+        unit = _unit(emitted, self.cpu)
+        self.units.setdefault(unit.symbol, unit)
+        arguments = [self._argument(argument, step, selection, scratch) for argument in emitted.arguments]
+        self.calls.append(Call(step, unit, arguments))
+
+    def _argument(self, argument: Argument, step: Step, selection: Selection, scratch: int) -> tuple[str, int | None]:
+        match argument.source:
+            case "scratch":
+                return "%arena", scratch
+            case "packed":
+                pack = argument.pack
+                assert pack is not None
+                packed = pack()
+                return "%weights", self.weights.place(object(), packed.nbytes, lambda: packed)
+            case "result":
+                return self._address(step.results[argument.index])
+            case "operand" if argument.index < len(step.operands):
+                place = step.operands[argument.index]
+                assert place is not None
+                return self._address(place)
+            case "operand":
+                view = selection.constants[argument.index - len(step.operands)]
+                assert view is not None and view.array is not None
+                return "%weights", self._constant(view.array)
+
+    def _address(self, place: Place) -> tuple[str, int | None]:
+        offset, buffer = place.offset * place.type.dtype.bytes, place.buffer
+        match buffer.space:
+            case "arena":
+                return "%arena", buffer.offset + offset
+            case "input" | "output":
+                return f"%{buffer.space}{buffer.index}", offset
+            case "constant":
+                assert buffer.array is not None
+                return "%weights", self._constant(buffer.array) + offset
+
+    def _constant(self, array: Array) -> int:
+        return self.weights.place(id(array), array.nbytes, lambda: array)
+
+
+def _unit(emitted: Emitted, cpu: Cpu) -> Unit:
+    text = _module(emitted.function, cpu)
+    digest = hashlib.sha256(f"{emitted.optimise} {cpu} {text}".encode()).hexdigest()[:16]
+    symbol = f"gcomp_{emitted.template}_{digest}"
+    # Weak: the same kernel may come with several models of one program.
+    text = text.replace(f"define hidden i32 @{NAME}(", f"define weak_odr hidden i32 @{symbol}(")
+    return Unit(symbol, text, emitted.optimise, emitted.template)
+
+
+def _module(function: Function, cpu: Cpu) -> str:
+    return "\n".join([str(function), *sorted(function.declarations), attributes(cpu)])
+
+
+def attributes(cpu: Cpu) -> str:
+    """The attribute group of functions that run only on this processor."""
+    width = f'"prefer-vector-width"="{cpu.vector_bytes * 8}" ' if cpu.arch == "x86_64" else ""
+    return (
+        f'attributes #0 = {{ nounwind "no-builtins" {width}"target-cpu"="{cpu.name}" '
+        f'"target-features"="{cpu.llvm_features}" }}\n'
+    )
+
+
+def _object(unit: Unit, cpu: Cpu) -> bytes:
+    key = cache.key("kernel", unit.text, unit.optimise, str(cpu))
+    data = cache.get(key)
+    if data is None:
+        data = emit_object(unit.text, cpu, unit.optimise)
+        cache.put(key, data)
+    return data
+
+
+def _entry(name: str, plan: Plan, calls: list[Call], cpu: Cpu) -> str:
+    """`NAME_entry`: reads the data pointers of inputs and outputs, and calls the kernels in order."""
+    fn = Function(f"{name}_entry", [("ptr", "weights"), ("ptr", "arena"), ("ptr", "in"), ("ptr", "out")], "i32")
+    pointers: dict[str, str] = {"%weights": "%weights", "%arena": "%arena"}
+    for space, places in (("input", plan.inputs), ("output", plan.outputs)):
+        base = "%in" if space == "input" else "%out"
+        for index in range(len(places)):
+            slot = fn.value(f"getelementptr {TENSOR_TYPE}, ptr {base}, i64 {index}, i32 0")
+            pointers[f"%{space}{index}"] = fn.value(f"load ptr, ptr {slot}")
+    for call in calls:
+        arguments = []
+        for base, offset in call.arguments:
+            pointer = pointers[base]
+            arguments.append(("ptr", fn.element(pointer, offset, "i8") if offset else pointer))
+        code = fn.call("i32", call.unit.symbol, arguments)
+        going, failed = fn.label("next"), fn.label("failed")
+        fn.branch(fn.value(f"icmp eq i32 {code}, 0"), going, failed)
+        fn.block(failed)
+        fn.do(f"ret i32 {int(ErrorCode.INDEX)}")
+        fn.block(going)
+    fn.do("ret i32 0")
+    return _module(fn, cpu)

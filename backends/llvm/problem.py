@@ -1,0 +1,148 @@
+"""What a kernel template is asked, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gcomp.expr import Checked, Expr, Reduce, Tensor, Var
+from gcomp.kernel import Compute, Kernel, walk
+from gcomp.op import Operator
+from gcomp.types import Array, TensorType
+
+from .access import Access, Element, addressed, at_zero, coefficient
+from .cpu import Cpu
+from .emit import Function, Value, lane_mask, scalar, vector
+from .vectorize import Evaluator
+
+
+@dataclass(frozen=True)
+class View:
+    """An operand or result as it lies in memory: its type, a stride in elements per physical axis, and the array if it
+    is a constant. `aligned` says that its address is a multiple of 64."""
+
+    type: TensorType
+    strides: tuple[int, ...]
+    array: Array | None = None
+    aligned: bool = True
+
+
+@dataclass(frozen=True)
+class Argument:
+    """Where one pointer parameter of a kernel comes from.
+
+    `packed` is the constant operand `index`, rearranged by `pack` at compile time; `scratch` is that many bytes.
+    """
+
+    source: Literal["operand", "result", "packed", "scratch"]
+    index: int = 0
+    pack: Callable[[], Array] | None = None
+    bytes: int = 0
+
+
+@dataclass
+class Emitted:
+    """A kernel: `i32 (ptr, ...)` returning 0 or an error code, its arguments in order, and whether LLVM's passes run."""
+
+    function: Function
+    arguments: list[Argument]
+    optimise: bool
+    template: str
+
+
+@dataclass
+class Problem:
+    """One step of the plan: an anchor operator, alone or with what was fused to it.
+
+    `feeds[i]` is the index in `operands` of the anchor's i-th operand, None where that is absent or is computed by a
+    prologue. `epilogue` gives the element of the only result at `epilogue.axes`, from loads of `anchor_result` (always
+    at those same axes) and of other operands; None if the anchor's result is the result itself.
+    """
+
+    anchor: Operator
+    kernel: Kernel
+    operands: list[View | None]
+    results: list[View]
+    feeds: list[int | None]
+    anchor_result: Tensor
+    epilogue: Compute | None
+    cpu: Cpu
+    options: dict[str, object] = field(default_factory=dict[str, object])
+
+    def view(self, operand: int) -> View | None:
+        """How the anchor's operand lies in memory."""
+        place = self.feeds[operand] if operand < len(self.feeds) else None
+        return None if place is None else self.operands[place]
+
+
+@dataclass
+class Epilogue:
+    """Applies what follows the anchor to values in registers, and stores them.
+
+    `pointers` are the kernel's pointer parameters: by operand index, and the result's.
+    """
+
+    problem: Problem
+    fn: Function
+    operands: dict[int, Value]
+    result: Value
+
+    def __post_init__(self) -> None:
+        problem = self.problem
+        out = problem.results[0]
+        self._access = Access(self.result, out.type, out.strides)
+        self._value: Expr | None = None
+        if problem.epilogue is None:
+            self._axes: Sequence[Var] = [Var(f"a{axis}", size) for axis, size in enumerate(out.type.shape)]
+            return
+        accesses = {
+            id(tensor): Access(pointer, view.type, view.strides)
+            for index, pointer in self.operands.items()
+            if (tensor := problem.kernel.operands[index]) is not None
+            and (view := problem.operands[index]) is not None
+        }
+        self._axes = problem.epilogue.axes
+        self._value = addressed(problem.epilogue.value, accesses)
+
+    def mergeable(self, outer: int, inner: int) -> bool:
+        """Whether logical axes `outer` and `inner` may be run through by one index, `inner`, with 0 for `outer`.
+
+        It holds where every place in memory grows by the extent of `inner` as much with the former as with the latter.
+        """
+        extent = self.problem.results[0].type.static_shape[inner]
+        offsets = [self._access.offset(self._axes)]
+        if self._value is not None:
+            if any(isinstance(part, (Reduce, Checked)) for part in walk(self._value)):
+                return False
+            offsets += [part.index[0] for part in walk(self._value) if isinstance(part, Element)]
+        steps = [(coefficient(o, self._axes[outer]), coefficient(o, self._axes[inner])) for o in offsets]
+        return all(a is not None and b is not None and a == b * extent for a, b in steps)
+
+    def store(
+        self, value: Value, index: Sequence[Value], lane_axis: int, lanes: int, active: int | None = None
+    ) -> None:
+        """Stores `lanes` neighbouring results along `lane_axis`, the first of them at logical `index` (i64 values).
+
+        `value` is the anchor's result in a register. Only the first `active` lanes are elements; of the others those
+        that pad the layout become zero and the rest is left alone.
+        """
+        fn, out = self.fn, self.problem.results[0]
+        lane = self._axes[lane_axis]
+        variables = dict(zip(self._axes, index, strict=True))
+        mask = lane_mask(active, lanes) if active is not None and active < lanes else None
+        anchors = {id(self.problem.anchor_result): value}
+        evaluate = Evaluator(fn, variables, lanes, lane, mask, anchors=anchors)
+        if self._value is not None:
+            value = evaluate.full(self._value)
+        element = scalar(out.type.dtype)
+        offset = self._access.offset(self._axes)
+        start = fn.add(evaluate(at_zero(offset, lane)), fn.mul(variables[lane], coefficient(offset, lane) or 0))
+        pointer = fn.element(self.result, start, element)
+        if mask is None:
+            fn.store(value, pointer, vector(element, lanes))
+        elif out.type.layout is not None:  # the rounded axis has room for all lanes
+            zeroed = f"select <{lanes} x i1> {mask}, {vector(element, lanes)} {value}, {vector(element, lanes)} zeroinitializer"
+            fn.store(fn.value(zeroed), pointer, vector(element, lanes))
+        else:
+            fn.masked_store(value, pointer, mask, element, lanes)

@@ -1,0 +1,116 @@
+"""Chooses the code of each step: a template where one matches, else a generic nest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gcomp.expand import expanded
+from gcomp.expr import Load, Tensor
+from gcomp.ir import Op, Value
+from gcomp.kernel import Compute, Kernel, inlined, walk
+from gcomp.lowering import known_tensor, lower_op, lowered
+from gcomp.op import Constant, Operator, constant_value
+from gcomp.ops.group import Group
+from gcomp.plan import Step
+from gcomp.plan import View as Place
+
+from . import nest
+from .cpu import Cpu
+from .problem import Emitted, Problem, View
+from .templates import template_for
+
+NAME = "kernel"
+"""What every kernel is called until its name is known, which is made from its text."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Code for a step, and the constants that feed it beyond the step's own operands."""
+
+    emitted: Emitted
+    constants: list[View | None]
+
+
+def select(step: Step, cpu: Cpu, templates: bool) -> Selection:
+    """The code of one step. Raises `UnsupportedError`."""
+    operands = [None if place is None else _view(place) for place in step.operands]
+    results = [_view(place) for place in step.results]
+    if step.op is None:
+        return Selection(nest.emit(_copying(operands, results), operands, results, cpu, NAME, False), [])
+    assert isinstance(step.op, Operator)
+    if templates:
+        problem = _problem(step.op, operands, results, cpu)
+        match = template_for(type(problem.anchor)) if problem else None
+        emitted = match(problem) if match and problem else None
+        if emitted and problem:
+            return Selection(emitted, problem.operands[len(operands) :])
+    kernel = expanded(lower_op(step.op))
+    return Selection(nest.emit(kernel, operands, results, cpu, NAME, step.in_place), [])
+
+
+def _view(place: Place) -> View:
+    aligned = place.buffer.space in ("arena", "constant") and place.offset == 0
+    return View(place.type, place.strides, place.buffer.array, aligned)
+
+
+def _copying(operands: list[View | None], results: list[View]) -> Kernel:
+    kernel = Kernel([view.type if view is not None else None for view in operands])
+    (source,) = kernel.operands
+    assert source is not None
+    kernel.results = [kernel.compute(results[0].type, lambda *index: source.load(index))]
+    return kernel
+
+
+def _problem(
+    op: Operator, operands: list[View | None], results: list[View], cpu: Cpu
+) -> Problem | None:
+    """The step as templates see it; None for what no template could take."""
+    if not isinstance(op, Group):
+        kernel = Kernel([value.type if value is not None else None for value in op.operands])
+        feeds = [None if value is None else place for place, value in enumerate(op.operands)]
+        return Problem(op, kernel, operands, results, feeds, Tensor(op.results[0].type, "anchor"), None, cpu)
+    if op.anchor < 0 or len(op.results) != 1:
+        return None
+    anchor = op.body.ops[op.anchor]
+    assert isinstance(anchor, Operator)
+    kernel = Kernel([value.type for value in op.inputs])
+    tensors: dict[Value, Tensor | None] = dict(zip(op.body.inputs, kernel.operands, strict=True))
+    for inner in op.body.ops:
+        assert isinstance(inner, Operator)
+        if inner is anchor:
+            tensors[inner.results[0]] = kernel.scratch(inner.results[0].type)
+        elif (known := known_tensor(kernel, inner.results[0])) is not None:
+            tensors[inner.results[0]] = known
+        elif not isinstance(inner, Constant):
+            inputs = [None if value is None else tensors.get(value) for value in inner.operands]
+            tensors.update(zip(inner.results, lowered(inner, kernel, inputs), strict=True))
+    extended = list(operands)
+    feeds: list[int | None] = []
+    for value in anchor.operands:
+        if value is None:
+            feeds.append(None)
+        elif value in op.body.inputs:
+            feeds.append(op.body.inputs.index(value))
+        elif (array := constant_value(value)) is not None:
+            feeds.append(len(extended))
+            extended.append(View(value.type, nest.dense_strides(array.shape), array))
+        else:
+            return None
+    made, (result,) = tensors[anchor.results[0]], op.body.outputs
+    final = tensors[result]
+    assert made is not None and final is not None
+    kernel.results = [final]
+    if final is made:
+        return Problem(anchor, kernel, extended, results, feeds, made, None, cpu)
+    stages = inlined(expanded(kernel).stages, lambda tensor: tensor is final)
+    if len(stages) != 1 or not isinstance(stages[0], Compute) or not _reads_in_place(stages[0], made):
+        return None
+    return Problem(anchor, kernel, extended, results, feeds, made, stages[0], cpu)
+
+
+def _reads_in_place(stage: Compute, anchor: Tensor) -> bool:
+    """Whether the anchor's result is read only at the index that is being made."""
+    if anchor.shape != stage.result.shape:
+        return False
+    loads = [part for part in walk(stage.value) if isinstance(part, Load) and part.tensor is anchor]
+    return all(i is axis for load in loads for i, axis in zip(load.index, stage.axes, strict=True))

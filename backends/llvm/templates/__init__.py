@@ -1,0 +1,32 @@
+"""Hand-scheduled kernels: each module of this folder takes the operators that it lists in `ANCHORS`."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+
+from gcomp.op import Operator
+
+from ..problem import Emitted, Problem
+
+Match = Callable[[Problem], Emitted | None]
+"""The kernel for a problem; None for one that this template does not take."""
+
+
+def template_for(anchor: type[Operator]) -> Match | None:
+    """What tries the templates that take operators of this class, in order of their names; None if there are none."""
+    matches = overrides().get(anchor)
+    return None if matches is None else lambda problem: next(filter(None, (m(problem) for m in matches)), None)
+
+
+@cache
+def overrides() -> dict[type[Operator], list[Match]]:
+    """The `match` functions of all templates by operator class."""
+    found: dict[type[Operator], list[Match]] = {}
+    for file in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+        module = import_module(f"{__name__}.{file}")
+        for anchor in getattr(module, "ANCHORS", ()):
+            found.setdefault(anchor, []).append(module.match)
+    return found

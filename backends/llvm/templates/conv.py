@@ -1,0 +1,171 @@
+"""Direct convolution of f32 in two dimensions, into channels-last results; edges are known, no halo is read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gcomp.op import Operator
+from gcomp.ops.convolution import Conv
+from gcomp.ops.window import numbers
+from gcomp.types import Array, channels_last
+
+from ..emit import Value, lane_mask, vector
+from ..problem import Emitted, Epilogue, Problem, View
+from .frame import Frame, is_f32
+from .packing import pack
+from .schedule import choose, lanes_of
+from .tile import Axis, Contraction, Weights
+
+ANCHORS: tuple[type[Operator], ...] = (Conv,)
+
+
+def match(problem: Problem) -> Emitted | None:
+    """A kernel for a Conv with constant filters whose result is channels-last; its input may be that or row-major.
+
+    Groups must divide evenly into vectors.
+    """
+    op, x, w, out = problem.anchor, problem.view(0), problem.view(1), problem.results[0]
+    if not isinstance(op, Conv) or x is None or w is None or w.array is None or w.type.rank != 4:
+        return None
+    bias = problem.view(2)
+    if not is_f32(x, w, bias, out) or (op.b is not None and bias is None):
+        return None
+    lanes = lanes_of(problem.cpu)
+    if not _is_channels_last(out, lanes) or not (x.type.layout is None or _is_channels_last(x, 1)):
+        return None
+    if op.group > 1 and (w.type.static_shape[0] // op.group) % lanes:
+        return None
+    return _Convolution(problem, op, x, w.array).emit()
+
+
+def _is_channels_last(view: View, lanes: int) -> bool:
+    """Whether vectors of `lanes` channels lie whole in memory."""
+    layout = view.type.layout
+    block = layout.parts[-1].tile if layout is not None else 0
+    return layout is not None and layout == channels_last(view.type.rank, block) and block % lanes == 0
+
+
+class _Convolution:
+    """The convolution of one problem."""
+
+    def __init__(self, problem: Problem, op: Conv, x: View, w: Array) -> None:
+        self.problem, self.op, self.w = problem, op, w
+        self.frame = Frame(problem)
+        self.fn = self.frame.fn
+        self.lanes = lanes_of(problem.cpu)
+        self.group = op.group
+        self.filters, self.depth = w.shape[0] // op.group, w.shape[1]
+        out = problem.results[0].type
+        room = self.filters if op.group > 1 else int(out.physical[-1])
+        self.vectors = room // self.lanes
+        batch, channel, *space = (0, 3, 1, 2) if x.type.layout is not None else (0, 1, 2, 3)
+        self.batch_step, self.channel_step = x.strides[batch], x.strides[channel]
+        self.steps = [x.strides[axis] for axis in space]
+
+    def emit(self) -> Emitted:
+        x = self.frame.operand(0)
+        bias = self.frame.operand(2) if self.op.b is not None else None
+        w = self.frame.packed(1, self._pack)
+        epilogue = self.frame.epilogue()
+        outer, inner = self._axes(epilogue)
+        self.tile = choose(
+            self.problem.cpu,
+            inner.extent,
+            self.vectors,
+            self.depth * outer.kernel,
+            inner.kernel,
+            inner.stride,
+            inner.dilation,
+        )
+        panel = self.depth * outer.kernel * inner.kernel * self.lanes
+
+        def one(n: Value, g: Value) -> None:
+            fn = self.fn
+            at = fn.add(fn.mul(n, self.batch_step), fn.mul(g, self.depth * self.channel_step))
+            weights = fn.element(w, fn.mul(g, self.vectors * panel), "float")
+            self._image(fn.element(x, at, "float"), weights, panel, bias, n, g, outer, inner, epilogue)
+
+        images = int(self.problem.results[0].type.static_shape[0])
+        self.fn.loop(0, images, 1, lambda n, _: self.fn.loop(0, self.group, 1, lambda g, _: one(n, g)) and None)
+        return self.frame.finish("conv")
+
+    def _axes(self, epilogue: Epilogue) -> tuple[Axis, Axis]:
+        """Height and width as the outer axis and that of register tiles, which is the longer where one has size 1.
+
+        Pixels of a 1x1 convolution form one axis where memory allows.
+        """
+        at = self.op.geometry
+        axes = [
+            Axis(*values)
+            for values in zip(
+                numbers(at.extents),
+                numbers(at.sizes),
+                self.steps,
+                at.kernel,
+                at.strides,
+                at.dilations,
+                numbers(at.pads_begin),
+                strict=True,
+            )
+        ]
+        self.transposed = axes[1].extent == 1 and axes[0].extent > 1
+        if self.transposed:
+            axes.reverse()
+        outer, inner = axes
+        plain = all(a.kernel == a.stride == 1 and a.extent == a.size and a.pad == 0 for a in axes)
+        whole = outer.step == inner.step * inner.size
+        if plain and whole and outer.extent > 1 and epilogue.mergeable(2, 3):
+            pixels = outer.extent * inner.extent
+            return Axis(1, 1, 0), Axis(pixels, pixels, inner.step)
+        return outer, inner
+
+    def _image(
+        self,
+        x: Value,
+        w: Value,
+        panel: int,
+        bias: Value | None,
+        n: Value,
+        g: Value,
+        outer: Axis,
+        inner: Axis,
+        epilogue: Epilogue,
+    ) -> None:
+        """One group of filters over one image."""
+        fn, lanes = self.fn, self.lanes
+        first = fn.mul(g, self.filters)
+
+        def active(column: Value) -> int:
+            return lanes if column.startswith("%") else min(lanes, max(0, self.filters - int(column) * lanes))
+
+        def initial(_: Value, count: int, column: Value, vectors: int) -> list[Value]:
+            if bias is None:
+                return ["zeroinitializer"] * (count * vectors)
+            columns = [fn.add(column, v) for v in range(vectors)]
+            return [self._bias(bias, fn.add(first, fn.mul(c, lanes)), active(c)) for c in columns] * count
+
+        def store(value: Value, y: Value, x: Value, column: Value) -> None:
+            places = [x, y] if self.transposed else [y, x]
+            channel = fn.add(first, fn.mul(column, lanes))
+            epilogue.store(value, [n, channel, *places], 1, lanes, active(column))
+
+        weights = Weights(w, None, panel, self.problem.cpu.vector_bytes, self.filters)
+        whole = self.filters // lanes
+        Contraction(
+            fn, lanes, outer, inner, self.depth, self.channel_step, self.vectors, whole, self.tile, x, weights, initial, store
+        ).emit()
+
+    def _bias(self, pointer: Value, channel: Value, active: int) -> Value:
+        fn, lanes = self.fn, self.lanes
+        if active == 0:
+            return "zeroinitializer"
+        place = fn.element(pointer, channel, "float")
+        if active < lanes:
+            return fn.masked_load(place, lane_mask(active, lanes), "float", lanes)
+        return fn.load(place, vector("float", lanes), 4)
+
+    def _pack(self) -> Array:
+        """The filters of each group, their taps in the order of the axes."""
+        w = np.swapaxes(self.w, 2, 3) if self.transposed else self.w
+        groups = np.split(w, self.group)
+        return np.concatenate([pack(part, self.lanes, self.vectors, self.tile) for part in groups])

@@ -1,0 +1,93 @@
+"""Which register tile a contraction uses: the cheapest under a small model of the processor, nothing measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gcomp.types import F32
+
+from ..cpu import Cpu
+
+LOADS_PER_CYCLE = 2
+LOAD_PRESSURE = 0.1
+"""Cycles that a load costs although load units are idle: it competes for issue slots, and it may miss."""
+FMA_LATENCY = 4
+TILE_OVERHEAD = 15
+"""Cycles to drain and refill the pipeline between two tiles, beside one for each vector stored."""
+WIDEST = 8
+"""Vectors in a panel, at most."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """`count` neighbouring pieces of `size` from `start` on."""
+
+    start: int
+    count: int
+    size: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.count * self.size
+
+
+def balanced(extent: int, most: int) -> list[Run]:
+    """`extent` cut in as few pieces of at most `most` as possible, all of one size or one less."""
+    pieces = -(-extent // most)
+    size, larger = divmod(extent, pieces)
+    runs = [Run(0, larger, size + 1), Run(larger * (size + 1), pieces - larger, size)]
+    return [run for run in runs if run.count]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """`rows` x `vectors` accumulators, and the weights of `taps` neighbouring taps, in registers."""
+
+    rows: int
+    vectors: int
+    taps: int = 1
+
+
+def choose(
+    cpu: Cpu, rows: int, vectors: int, steps: int, kernel: int = 1, stride: int = 1, dilation: int = 1
+) -> Tile:
+    """The tile for `rows` positions by `vectors` of results.
+
+    Each is a sum over `steps` times `kernel` taps; the taps of neighbouring rows overlap by `stride` and `dilation`.
+    """
+    spare = cpu.vector_registers - 2
+    candidates = [
+        Tile(r, v, taps)
+        for taps in {-(-kernel // groups) for groups in range(1, kernel + 1)}
+        for v in range(1, min(WIDEST, vectors) + 1)
+        for r in range(1, rows + 1)
+        if r * v + taps * v <= spare
+    ]
+
+    def cost(tile: Tile) -> tuple[float, int]:
+        total = 0.0
+        for across in balanced(vectors, tile.vectors):
+            for down in balanced(rows, tile.rows):
+                step = _step(cpu, down.size, across.size, tile.taps, kernel, stride, dilation)
+                total += across.count * down.count * (step * steps + down.size * across.size + TILE_OVERHEAD)
+        return total, tile.rows * tile.vectors
+
+    return min(candidates or [Tile(1, 1)], key=cost)
+
+
+def _step(cpu: Cpu, rows: int, vectors: int, most: int, kernel: int, stride: int, dilation: int) -> float:
+    """Cycles for all taps of one step in one tile."""
+    cycles = 0.0
+    for group in balanced(kernel, most):
+        for _ in range(group.count):
+            places = {row * stride + tap * dilation for row in range(rows) for tap in range(group.size)}
+            loads = len(places) + group.size * vectors
+            fused = rows * vectors * group.size
+            cycles += max(fused / cpu.fma_units, loads / LOADS_PER_CYCLE, FMA_LATENCY * group.size)
+            cycles += LOAD_PRESSURE * loads
+    return cycles
+
+
+def lanes_of(cpu: Cpu) -> int:
+    """f32 elements in a vector."""
+    return cpu.lanes(F32)

@@ -1,0 +1,291 @@
+"""The kernel under matrix products and convolutions: register tiles, loops around them, prefetch of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gcomp.dim import ceildiv
+
+from ..emit import Function, Value, lane_mask, vector
+from .schedule import Run, Tile, balanced
+
+CACHE_LINE = 64
+UNROLLED = 4
+"""Steps of the depth in one iteration where each is a single tap."""
+STRAIGHT = 4
+"""Lines prefetched ahead of a tile rather than from within its loops."""
+
+Initial = Callable[[Value, int, Value, int], list[Value]]
+"""`(row, rows, column, vectors)` to the accumulators' first values, row by row; `column` counts vectors."""
+Store = Callable[[Value, Value, Value, Value], None]
+"""`(value, outer, row, column)` puts one vector of results away."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of results: each is a sum over `kernel` taps of an input of `size`, `step` elements apart."""
+
+    extent: int
+    size: int
+    step: int
+    kernel: int = 1
+    stride: int = 1
+    dilation: int = 1
+    pad: int = 0
+
+    def reads(self, place: int, tap: int) -> bool:
+        """Whether a tap of the result at `place` lies in the input."""
+        return 0 <= place * self.stride + tap * self.dilation - self.pad < self.size
+
+    def interior(self, first: int, count: int) -> bool:
+        """Whether all taps of these results lie in the input."""
+        return self.reads(first, 0) and self.reads(first + count - 1, self.kernel - 1)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where weights lie: `step` elements from one depth and tap to the next, `panel` from one vector column to the next."""
+
+    pointer: Value
+    step: int | None
+    panel: int
+    align: int
+    active: int
+    """Lanes of all vectors together that are there; the rest is not read unless it is packed."""
+
+
+@dataclass
+class Contraction:
+    """`out[outer, row, column] = initial + sum x[...] * weights[...]` over depth and the taps of both axes.
+
+    `vectors` counts those of columns; `whole` of them have all lanes. A row is a place along `inner`. Packed weights
+    (`step` None) lie as [panel][outer tap][tap group][depth][tap][column].
+    """
+
+    fn: Function
+    lanes: int
+    outer: Axis
+    inner: Axis
+    depth: int
+    depth_step: int
+    vectors: int
+    whole: int
+    tile: Tile
+    x: Value
+    weights: Weights
+    initial: Initial
+    store: Store
+
+    def emit(self) -> None:
+        """The whole loop nest: panels of columns, then outer places, then rows."""
+        for run in self._panels():
+            self.fn.loop(run.start, run.stop, run.size, lambda column, _, size=run.size: self._panel(column, size))
+
+    def _panels(self) -> list[Run]:
+        """Runs of panels; those with lanes that are not there stand alone, so that their place is known."""
+        runs: list[Run] = []
+        for run in balanced(self.vectors, self.tile.vectors):
+            full = min(run.count, max(0, (self.whole - run.start) // run.size))
+            runs.append(Run(run.start, full, run.size))
+            runs += [Run(run.start + i * run.size, 1, run.size) for i in range(full, run.count)]
+        return [run for run in runs if run.count]
+
+    def _panel(self, column: Value, vectors: int) -> None:
+        weights = self.fn.element(self.weights.pointer, self.fn.mul(column, self.weights.panel), "float")
+        self.fn.loop(0, self.outer.extent, 1, lambda y, _: self._rows(y, column, vectors, weights))
+
+    def _rows(self, y: Value, column: Value, vectors: int, weights: Value) -> None:
+        runs = balanced(self.inner.extent, self.tile.rows)
+        tiles = sum(run.count for run in runs)
+        passed = 0
+        for run in runs:
+            for part, edge in _by_edge(run, self.inner):
+                number = passed + (part.start - run.start) // run.size
+
+                def one(x: Value, _: object, part: Run = part, number: int = number, edge: bool = edge) -> None:
+                    index = str(number) if part.count == 1 else self.fn.add(
+                        number, self.fn.value(f"udiv exact i64 {self.fn.add(x, -part.start)}, {part.size}")
+                    )
+                    place = self.fn.add(self.fn.mul(y, tiles), index)
+                    _TileBody(self, y, x, part, edge, column, vectors, weights, place, tiles).emit()
+
+                self.fn.loop(part.start, part.stop, part.size, one)
+            passed += run.count
+
+
+def _by_edge(run: Run, axis: Axis) -> list[tuple[Run, bool]]:
+    """A run cut where tiles begin and cease to read all their taps; those that do not, one by one."""
+    parts: list[tuple[Run, bool]] = []
+    for i in range(run.count):
+        piece = Run(run.start + i * run.size, 1, run.size)
+        edge = not axis.interior(piece.start, piece.size)
+        if parts and not edge and not parts[-1][1]:
+            parts[-1] = (Run(parts[-1][0].start, parts[-1][0].count + 1, run.size), False)
+        else:
+            parts.append((piece, edge))
+    return parts
+
+
+@dataclass
+class _TileBody:
+    """One register tile: accumulators, the loops over taps and depth, the stores."""
+
+    of: Contraction
+    y: Value
+    x: Value
+    run: Run
+    edge: bool
+    column: Value
+    vectors: int
+    weights: Value
+    number: Value
+    tiles: int
+
+    def emit(self) -> None:
+        of, fn, rows = self.of, self.of.fn, self.run.size
+        type = vector("float", of.lanes)
+        values = of.initial(self.x, rows, self.column, self.vectors)
+        self.fetch, self.per_iteration = self._plan_prefetch()
+        first, stop = self._outer_taps()
+        values = fn.loop(first, stop, 1, self._outer_tap, [(type, value) for value in values])
+        for row in range(rows):
+            for v in range(self.vectors):
+                of.store(values[row * self.vectors + v], self.y, fn.add(self.x, row), fn.add(self.column, v))
+
+    def _plan_prefetch(self) -> tuple[Value | None, int]:
+        """The tile's share of the next panel: where it starts, and how many lines each depth iteration asks for."""
+        of, fn = self.of, self.of.fn
+        if of.weights.step is not None:
+            return None, 0
+        panel = of.outer.kernel * of.inner.kernel * of.depth * self.vectors * of.lanes
+        lines = ceildiv(panel * 4, CACHE_LINE)
+        share = ceildiv(lines, of.outer.extent * self.tiles)
+        start = fn.add(fn.mul(self.number, share * (CACHE_LINE // 4)), panel)
+        pointer = fn.element(self.weights, start, "float")
+        if share <= STRAIGHT:
+            for line in range(share):
+                fn.prefetch(fn.element(pointer, line * CACHE_LINE, "i8"), 2)
+            return None, 0
+        groups = sum(run.count for run in self._groups())
+        iterations = of.outer.kernel * groups * ceildiv(of.depth, self._unroll(of.tile.taps))
+        return pointer, ceildiv(share, iterations)
+
+    def _outer_taps(self) -> tuple[Value | int, Value | int]:
+        """The range of taps of the outer axis that lie in the input."""
+        axis, fn = self.of.outer, self.of.fn
+        if axis.interior(0, axis.extent):
+            return 0, axis.kernel
+        if not self.y.startswith("%"):
+            inside = [tap for tap in range(axis.kernel) if axis.reads(int(self.y), tap)]
+            return (inside[0], inside[-1] + 1) if inside else (0, 0)
+        before = fn.value(f"sub i64 {axis.pad}, {fn.mul(self.y, axis.stride)}")
+        first = self._taps_below(before)
+        return first, self._least(self._taps_below(fn.add(before, axis.size)), axis.kernel)
+
+    def _taps_below(self, distance: Value) -> Value:
+        """How many taps lie before `distance`, or before 0 if that is negative."""
+        fn, dilation = self.of.fn, self.of.outer.dilation
+        distance = fn.call("i64", "llvm.smax.i64", [("i64", distance), ("i64", "0")])
+        if dilation == 1:
+            return distance
+        return fn.value(f"udiv i64 {fn.add(distance, dilation - 1)}, {dilation}")
+
+    def _least(self, a: Value, b: int) -> Value:
+        return self.of.fn.call("i64", "llvm.smin.i64", [("i64", a), ("i64", str(b))])
+
+    def _groups(self) -> list[Run]:
+        return balanced(self.of.inner.kernel, self.of.tile.taps)
+
+    def _unroll(self, taps: int) -> int:
+        return UNROLLED if taps == 1 else 1
+
+    def _outer_tap(self, tap: Value, values: list[Value]) -> list[Value]:
+        of, fn = self.of, self.of.fn
+        y, x, columns = of.outer, of.inner, self.vectors * of.lanes
+        place = fn.add(fn.mul(self.y, y.stride * y.step), fn.mul(tap, y.dilation * y.step))
+        place = fn.add(fn.add(place, -y.pad * y.step), fn.mul(self.x, x.stride * x.step))
+        source = fn.element(of.x, place, "float")
+        weights = fn.element(self.weights, fn.mul(tap, x.kernel * of.depth * columns), "float")
+        number = 0
+        for group in self._groups():
+            for i in range(group.count):
+                first = group.start + i * group.size
+                ahead = None
+                if self.fetch is not None:
+                    line = fn.add(fn.mul(tap, sum(g.count for g in self._groups())), number)
+                    distance = ceildiv(of.depth, self._unroll(group.size)) * self.per_iteration * CACHE_LINE
+                    ahead = fn.element(self.fetch, fn.mul(line, distance), "i8")
+                start = fn.element(weights, first * of.depth * columns, "float")
+                values = self._depth(source, start, range(first, first + group.size), ahead, values)
+                number += 1
+        return values
+
+    def _depth(
+        self, source: Value, weights: Value, taps: range, ahead: Value | None, values: list[Value]
+    ) -> list[Value]:
+        """The sum over the depth for some taps of one row of them."""
+        of, fn = self.of, self.of.fn
+        uses = self._uses(taps)
+        if not uses:
+            return values
+        step = of.weights.step or len(taps) * self.vectors * of.lanes
+        unroll = min(self._unroll(len(taps)), of.depth)
+
+        def body(k: Value, values: list[Value], steps: int = unroll) -> list[Value]:
+            x = fn.element(source, fn.mul(k, of.depth_step), "float")
+            w = fn.element(weights, fn.mul(k, step), "float")
+            for line in range(self.per_iteration if ahead else 0):
+                lines = fn.mul(fn.value(f"udiv exact i64 {k}, {unroll}") if unroll > 1 and k != "0" else k, self.per_iteration)
+                fn.prefetch(fn.element(ahead or "", fn.mul(fn.add(lines, line), CACHE_LINE), "i8"), 2)
+            for u in range(steps):
+                values = self._step(x, u * of.depth_step, w, u * step, uses, values)
+            return values
+
+        whole = of.depth // unroll * unroll
+        values = fn.loop(0, whole, unroll, body, [(vector("float", of.lanes), value) for value in values])
+        return body(str(whole), values, of.depth - whole) if whole < of.depth else values
+
+    def _uses(self, taps: range) -> dict[int, list[tuple[int, int]]]:
+        """Per input element, by its distance from the tile's first place: which (row, tap of the group) it enters."""
+        axis = self.of.inner
+        found: dict[int, list[tuple[int, int]]] = {}
+        for row in range(self.run.size):
+            for number, tap in enumerate(taps):
+                if not self.edge or axis.reads(self.run.start + row, tap):
+                    place = row * axis.stride + tap * axis.dilation - axis.pad
+                    found.setdefault(place * axis.step, []).append((row, number))
+        return dict(sorted(found.items()))
+
+    def _step(
+        self, x: Value, x_at: int, w: Value, w_at: int, uses: dict[int, list[tuple[int, int]]], values: Sequence[Value]
+    ) -> list[Value]:
+        """All products of one depth, each input element read once."""
+        of, fn, values = self.of, self.of.fn, list(values)
+        known: dict[int, list[Value]] = {}
+        for offset, targets in uses.items():
+            scalar = fn.load(fn.element(x, offset + x_at, "float"), "float", 4)
+            spread = fn.splat(scalar, "float", of.lanes)
+            for row, tap in targets:
+                if tap not in known:
+                    known[tap] = [self._weight(w, w_at, tap, v) for v in range(self.vectors)]
+                for v in range(self.vectors):
+                    at = row * self.vectors + v
+                    values[at] = multiply_add(fn, spread, known[tap][v], values[at], of.lanes)
+        return values
+
+    def _weight(self, w: Value, w_at: int, tap: int, v: int) -> Value:
+        of, fn = self.of, self.of.fn
+        pointer = fn.element(w, w_at + (tap * self.vectors + v) * of.lanes, "float")
+        if of.weights.step is not None and not self.column.startswith("%"):
+            active = of.weights.active - (int(self.column) + v) * of.lanes
+            if active < of.lanes:
+                return fn.masked_load(pointer, lane_mask(max(0, active), of.lanes), "float", of.lanes)
+        return fn.load(pointer, vector("float", of.lanes), of.weights.align)
+
+
+def multiply_add(fn: Function, a: Value, b: Value, c: Value, lanes: int) -> Value:
+    """`a * b + c`, rounded once where the processor can."""
+    type = vector("float", lanes)
+    product = fn.value(f"fmul contract {type} {a}, {b}")
+    return fn.value(f"fadd contract {type} {product}, {c}")

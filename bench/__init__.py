@@ -1,0 +1,1 @@
+"""Measurements: single kernels against the machine's peak, whole models against other runtimes."""

@@ -1,0 +1,1 @@
+"""The project's example networks; README.md says what each file is."""

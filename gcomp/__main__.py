@@ -1,0 +1,13 @@
+"""The command `gcomp`, which is also `python -m gcomp`."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    from .cli import run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

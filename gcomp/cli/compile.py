@@ -1,0 +1,48 @@
+"""`gcomp compile`: a model becomes a library, an archive, an object or its code as text."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import Recipe, as_json, output, takes_recipe
+from .report import duration, progress, report, size
+
+
+@click.command()
+@takes_recipe
+@output("File to write; its suffix says what: .so .a .o .h .ll .s", required=True)
+@click.option("--name", help="Prefix of the symbols; from the name of the output unless given.")
+@as_json
+def command(recipe: Recipe, output: Path, name: str | None, as_json: bool) -> None:
+    """Compile MODEL to native code, with a C header where it can be linked."""
+    start = time.perf_counter()
+    with progress(f"compiling {recipe.source.path}"):
+        module = recipe.compile(name=name or output.stem)
+        written = module.save(output)
+    manifest: dict[str, Any] = getattr(module, "manifest", {})
+    facts: dict[str, Any] = {
+        "files": {str(path): path.stat().st_size for path in written},
+        "seconds": time.perf_counter() - start,
+        "timings": module.timings,
+        "arena_bytes": manifest.get("arena_bytes", 0),
+        "weights_bytes": manifest.get("weights_bytes", 0),
+        "inputs": {port.name: str(port) for port in module.inputs},
+        "outputs": {port.name: str(port) for port in module.outputs},
+        "host_steps": module.host_steps,
+    }
+    phases = ", ".join(f"{phase} {duration(seconds)}" for phase, seconds in module.timings.items())
+    report(
+        as_json,
+        facts,
+        [
+            *(f"{path}  {size(count)}" for path, count in facts["files"].items()),
+            f"compiled in {duration(facts['seconds'])}" + (f" ({phases})" if phases else ""),
+            *(f"input {name}: {type}" for name, type in facts["inputs"].items()),
+            *(f"output {name}: {type}" for name, type in facts["outputs"].items()),
+            f"weights {size(facts['weights_bytes'])}, working memory {size(facts['arena_bytes'])}",
+        ],
+    )

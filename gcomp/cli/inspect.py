@@ -1,0 +1,80 @@
+"""`gcomp inspect`: shows a model as text, before or after passes, with what it costs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import Recipe, Source, as_json, pass_files, takes_source
+from .report import report, size
+
+if TYPE_CHECKING:
+    from ..ir import Graph
+
+
+@click.command()
+@takes_source
+@click.option("--passes", help="Passes to run first, separated by commas.")
+@pass_files("A Python file with a pass to run; first, or where --passes names it; repeatable.")
+@click.option("--target", help="Show what this target's own passes make of the model.")
+@click.option("--summary", is_flag=True, help="Leave the text of the graph out.")
+@as_json
+def command(
+    source: Source,
+    passes: str | None,
+    files: tuple[Path, ...],
+    target: str | None,
+    summary: bool,
+    as_json: bool,
+) -> None:
+    """Show MODEL as text, its operators, parameters and floating-point operations.
+
+    What is printed is the text form: the summary is in its comments, and a .gc file of it is a model again.
+    """
+    from ..compiler import optimize, parse_target
+
+    graph = source.graph()
+    pipeline = Recipe(source, target or "", 1, "fp32", passes, files).pipeline()
+    if pipeline is None and target is not None:
+        pipeline = parse_target(target).pipeline
+    if pipeline:
+        graph = optimize(graph, pipeline)
+    facts = graph_facts(graph)
+    if not summary:
+        facts["text"] = str(graph)
+    kinds = ", ".join(f"{kind} {count}" for kind, count in facts["operators"].items())
+    lines = [
+        f"# {sum(facts['operators'].values())} operators: {kinds}",
+        f"# {facts['parameters']} parameters, {size(facts['parameter_bytes'])}",
+        f"# {facts['flops']} floating-point operations",
+    ]
+    if facts["symbols"]:
+        lines.append(f"# symbolic sizes: {', '.join(facts['symbols'])}")
+    report(as_json, facts, lines if summary else [*lines, str(graph).rstrip("\n")])
+
+
+def graph_facts(graph: Graph) -> dict[str, Any]:
+    from ..dim import Dim
+    from ..op import Constant, Operator
+
+    kinds = Counter(op.kind for op in graph.walk() if not isinstance(op, Constant))
+    arrays = {id(op.value): op.value for op in graph.walk() if isinstance(op, Constant)}.values()
+    flops: Dim = 0
+    for op in graph.walk():
+        if isinstance(op, Operator) and not isinstance(op, Constant):
+            flops = flops + op.flops
+    return {
+        "name": graph.name,
+        "inputs": {value.name: str(value.type) for value in graph.inputs},
+        "outputs": {
+            name: str(value.type) for name, value in zip(graph.output_names, graph.outputs, strict=True)
+        },
+        "operators": dict(kinds.most_common()),
+        "parameters": sum(array.size for array in arrays),
+        "parameter_bytes": sum(array.nbytes for array in arrays),
+        "flops": flops if isinstance(flops, int) else str(flops),
+        "symbols": graph.symbols(),
+    }

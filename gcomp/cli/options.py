@@ -1,0 +1,207 @@
+"""Options that several verbs share, and what they say together: a model, its sizes, how it is to be compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from ..data import PortLike, Sample
+    from ..ir import Graph
+    from ..pipeline import Pass
+    from ..target import Module
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Shape = tuple[int, ...]
+
+DEFAULT_TARGET = "llvm"
+PRECISIONS = ("strict", "fp32", "bf16", "fp16")
+TEXT_SUFFIX = ".gc"
+
+
+class NamedShape(click.ParamType[tuple[str, Shape]]):
+    name = "NAME=SIZES"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Shape]:
+        name, equals, sizes = str(value).rpartition("=")
+        try:
+            if not name or not equals:
+                raise ValueError(value)
+            shape = tuple(int(size) for size in sizes.split(",") if sizes)
+            if any(size < 0 for size in shape):
+                raise ValueError(value)
+        except ValueError:
+            self.fail(f"{value!r} is not of the form x=1,3,224,224", param, ctx)
+        return name, shape
+
+
+class NamedSize(click.ParamType[tuple[str, int]]):
+    name = "NAME=N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        name, _, size = str(value).rpartition("=")
+        if not name or not size.isdecimal():
+            self.fail(f"{value!r} is not of the form batch=1", param, ctx)
+        return name, int(size)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model file and the sizes it is to be taken at."""
+
+    path: Path
+    shapes: Mapping[str, Shape]
+    dims: Mapping[str, int]
+
+    @property
+    def is_onnx(self) -> bool:
+        return self.path.suffix != TEXT_SUFFIX
+
+    def graph(self) -> Graph:
+        """The graph as imported."""
+        from ..compiler import as_graph
+        from ..text import load_text
+
+        return as_graph(self.path if self.is_onnx else load_text(self.path), self.shapes, self.dims)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to compile a model. Loose passes run first, unless `passes` names them."""
+
+    source: Source
+    target: str
+    threads: int
+    precision: str
+    passes: str | None
+    files: tuple[Path, ...]
+
+    def compile(self, graph: Graph | None = None, name: str | None = None) -> Module:
+        """The module for the source, or for its graph where that is there already; `name` prefixes its symbols."""
+        from ..compiler import compile
+
+        return compile(
+            graph or self.source.graph(),
+            target=self.target,
+            threads=self.threads,
+            precision=self.precision,
+            passes=self.pipeline(),
+            name=name or self.source.path.stem,
+        )
+
+    def pipeline(self) -> str | list[Pass] | None:
+        """The passes to run; None for what the target wants without loose ones."""
+        from ..pipeline import parse_pipeline
+        from ..registry import load_pass_file
+
+        if not self.files:
+            return self.passes
+        loose: dict[str, Pass] = {one.name: one for one in map(load_pass_file, self.files)}
+        named = parse_pipeline(self._text(), loose)
+        names = {one.name for one in named}
+        return [*(one for name, one in loose.items() if name not in names), *named]
+
+    def _text(self) -> str:
+        from ..compiler import parse_target
+
+        if self.passes is not None or not self.target:
+            return self.passes or ""
+        return parse_target(self.target).pipeline
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where inputs come from: a `.npz`, a folder of them, or a seed."""
+
+    path: Path | None
+    seed: int
+    count: int = 1
+
+    def samples(self, ports: list[PortLike], graph: Graph | None = None) -> list[Sample]:
+        from ..data import load_samples, synthetic
+
+        if self.path is not None:
+            return load_samples(self.path, ports)
+        return [synthetic(ports, self.seed + number, graph) for number in range(self.count)]
+
+
+def takes_source(command: Command) -> Command:
+    """Adds MODEL, --shape and --dim, which arrive as `source`."""
+
+    @click.argument("model", type=click.Path(path_type=Path))
+    @click.option(
+        "--shape", type=NamedShape(), multiple=True, help="Shape of an input, as in x=1,3,224,224; repeatable."
+    )
+    @click.option("--dim", type=NamedSize(), multiple=True, help="A symbolic size, as in batch=1; repeatable.")
+    @wraps(command)
+    def wrapped(
+        model: Path, shape: list[tuple[str, Shape]], dim: list[tuple[str, int]], **others: Any
+    ) -> Any:
+        return command(source=Source(model, dict(shape), dict(dim)), **others)
+
+    return wrapped  # pyright: ignore[reportReturnType]
+
+
+def takes_recipe(command: Command) -> Command:
+    """Adds what `takes_source` adds and the options of compilation; all of it arrives as `recipe`."""
+
+    @takes_source
+    @click.option(
+        "--target", default=DEFAULT_TARGET, show_default=True, help="What to compile for, with options in braces."
+    )
+    @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of one run.")
+    @click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True)
+    @click.option("--passes", help="Passes to run instead of the target's own, separated by commas.")
+    @pass_files("A Python file with a pass. It runs first, or where --passes names it; repeatable.")
+    @wraps(command)
+    def wrapped(
+        source: Source,
+        target: str,
+        threads: int,
+        precision: str,
+        passes: str | None,
+        files: tuple[Path, ...],
+        **others: Any,
+    ) -> Any:
+        return command(recipe=Recipe(source, target, threads, precision, passes, files), **others)
+
+    return wrapped  # pyright: ignore[reportReturnType]
+
+
+def takes_data(command: Command) -> Command:
+    """Adds --data and --seed, which arrive as `data`."""
+
+    @click.option(
+        "--data",
+        "path",
+        type=click.Path(path_type=Path),
+        help="A .npz with an array per input, or a folder of such files.",
+    )
+    @click.option(
+        "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of synthetic inputs."
+    )
+    @wraps(command)
+    def wrapped(path: Path | None, seed: int, **others: Any) -> Any:
+        return command(data=Data(path, seed), **others)
+
+    return wrapped  # pyright: ignore[reportReturnType]
+
+
+def pass_files(text: str) -> Callable[[Command], Command]:
+    """Adds --pass, which arrives as `files`."""
+    return click.option("--pass", "files", type=click.Path(path_type=Path), multiple=True, help=text)
+
+
+def output(text: str, *, required: bool = False) -> Callable[[Command], Command]:
+    """Adds -o, which arrives as `output`."""
+    return click.option("-o", "--output", type=click.Path(path_type=Path), required=required, help=text)
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")

@@ -1,0 +1,76 @@
+"""What verbs print: JSON or text to standard output, progress to a terminal on standard error."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+
+def report(as_json: bool, facts: dict[str, Any], lines: Iterable[str]) -> None:
+    """Prints `facts` as JSON if asked for, else the `lines`."""
+    if as_json:
+        click.echo(json.dumps(_jsonable(facts), indent=2))
+    else:
+        for line in lines:
+            click.echo(line)
+
+
+@contextmanager
+def progress(message: str) -> Iterator[None]:
+    """Shows that something goes on, where somebody watches."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(message):
+        yield
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of aligned columns; those of numbers are aligned to the right."""
+    body = list(map(list, rows))
+    columns = list(zip(header, *body, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    numbers = [all(not cell or cell[0].isdigit() for cell in column[1:]) for column in columns]
+    return [
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, numbers, strict=True)
+        ).rstrip()
+        for row in (header, *body)
+    ]
+
+
+def size(count: int) -> str:
+    """Bytes for people: `1.5 MiB`."""
+    value, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `3.21 ms`."""
+    if seconds >= 1:
+        return f"{seconds:.3g} s" if seconds < 1000 else f"{seconds:.0f} s"
+    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} µs"
+
+
+def _jsonable(value: Any) -> Any:
+    """JSON has no infinities and no NaN: they become words."""
+    if isinstance(value, dict):
+        return {str(key): _jsonable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, bool | int | float | str | None) else str(value)

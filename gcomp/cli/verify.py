@@ -1,0 +1,93 @@
+"""`gcomp verify`: compares the numbers of the compiled model with the reference and with ONNX Runtime."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import Data, Recipe, as_json, takes_data, takes_recipe
+from .report import progress, report
+
+if TYPE_CHECKING:
+    from ..data import Sample
+    from ..ir import Graph
+    from ..verify import Verification
+
+
+@click.command()
+@takes_recipe
+@takes_data
+@click.option(
+    "--samples", type=click.IntRange(1), default=3, show_default=True, help="Synthetic samples to compare on."
+)
+@click.option("--tolerance", help="A rung of the tolerance ladder; by the precision unless given.")
+@as_json
+@click.pass_context
+def command(
+    context: click.Context, recipe: Recipe, data: Data, samples: int, tolerance: str | None, as_json: bool
+) -> None:
+    """Compare compiled MODEL with the reference and, if it is installed, with ONNX Runtime.
+
+    With --pass, compare the model before and after these passes instead, both by the reference. Exit status 1 if
+    anything differs by more than the tolerance.
+    """
+    from ..target import ports
+    from ..verify import tolerance_for
+
+    rung = tolerance_for(recipe.precision, tolerance)
+    graph = recipe.source.graph()
+    drawn = dataclasses.replace(data, count=samples).samples(list(ports(graph)[0]), graph)
+    with progress(f"verifying {recipe.source.path}"):
+        if recipe.files:
+            done, notes = _passes(recipe, graph, drawn, rung)
+        else:
+            done, notes = _target(recipe, graph, drawn, rung)
+    if data.path is None:
+        notes.insert(0, f"inputs are synthetic, of seed {data.seed}")
+    facts: dict[str, Any] = {
+        "agrees": done.agrees,
+        "tolerance": rung,
+        "samples": len(drawn),
+        "notes": notes,
+        "comparisons": [dataclasses.asdict(one) | {"agrees": one.agrees} for one in done.comparisons],
+    }
+    verdict = f"{len(drawn)} samples, tolerance {rung}: " + ("all agree" if done.agrees else "DIFFERS")
+    report(as_json, facts, [*notes, *map(str, done.worst()), verdict])
+    context.exit(0 if done.agrees else 1)
+
+
+def _target(
+    recipe: Recipe, graph: Graph, samples: list[Sample], rung: str
+) -> tuple[Verification, list[str]]:
+    from ..diagnostics import UnsupportedError
+    from ..peers import installed
+    from ..verify import Runner, reference, verify
+
+    truths: dict[str, Runner] = {"the reference": reference(graph)}
+    notes: list[str] = []
+    if recipe.source.is_onnx:
+        peer = next((open_model for name, open_model in installed() if name == "ONNX Runtime"), None)
+        try:
+            if peer is None:
+                notes.append("ONNX Runtime is not installed: compared with the reference only")
+            else:
+                truths["ONNX Runtime"] = peer(recipe.source.path)
+        except UnsupportedError as error:
+            notes.append(error.message)
+    module = recipe.compile(graph)
+    return verify(lambda sample: list(module.run(sample).values()), truths, samples, graph.output_names, rung), notes
+
+
+def _passes(
+    recipe: Recipe, graph: Graph, samples: list[Sample], rung: str
+) -> tuple[Verification, list[str]]:
+    from ..registry import load_pass_file
+    from ..verify import verify_passes
+
+    passes = [load_pass_file(path) for path in recipe.files]
+    done, changed = verify_passes(graph, passes, samples, rung)
+    names = ", ".join(one.name for one in passes)
+    return done, [] if changed else [f"{names} did not change this model"]

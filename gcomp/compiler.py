@@ -1,0 +1,122 @@
+"""From a model to a module: lift, the target's passes, build."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import registry
+from .diagnostics import InputError, UnsupportedError
+from .hosted import HostedModule, operators_without_code
+from .ir import Graph
+from .lift import lift
+from .pipeline import Pass, parse_names, parse_pipeline, run_pipeline, with_options
+from .specialise import bind
+from .specialised import SpecialisedModule
+from .target import Module, Target
+from .timing import phase
+
+Model = Any
+"""A path, the bytes of an ONNX file, an `onnx.ModelProto`, or a `Graph`."""
+
+PRECISIONS = ("fp32",)
+
+
+def compile(
+    model: Model,
+    target: str | Target = "llvm",
+    shapes: Mapping[str, Sequence[int | str]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    threads: int = 1,
+    precision: str = "fp32",
+    passes: str | Sequence[Pass] | None = None,
+    host_steps: bool = True,
+    name: str | None = None,
+) -> Module:
+    """Compiles a model: a path, bytes, an `onnx.ModelProto` or a `Graph`.
+
+    `shapes` binds inputs by name, `dims` symbolic sizes by name; what stays unbound is specialised for each shape that
+    the module is called with. `passes` replaces the target's pipeline. Operators without native code run on the host,
+    with one warning, unless `host_steps` is False. Raises `GcompError`: a `ModelError` for a bad file, an
+    `UnsupportedError` listing all that cannot be compiled, an `InputError` for arguments that do not fit.
+    """
+    if threads != 1:
+        raise UnsupportedError(f"compile: threads={threads}: modules run on one thread; more will come")
+    if precision not in PRECISIONS:
+        raise UnsupportedError(f"compile: precision={precision!r} is not there yet, only {', '.join(PRECISIONS)}")
+    chosen = parse_target(target) if isinstance(target, str) else target
+    if reason := chosen.available():
+        raise UnsupportedError(f"compile: target {chosen.name} cannot be used here: {reason}")
+    timings: dict[str, float] = {}
+    with phase(timings, "lift"):
+        graph = as_graph(model, shapes, dims)
+    name = name or model_name(model, graph)
+    if chosen.is_native and (missing := operators_without_code(graph)):
+        if not host_steps:
+            raise UnsupportedError(_listing(missing))
+        warnings.warn(_listing(missing), stacklevel=2)
+    pipeline = passes if passes is not None else chosen.pipeline
+
+    def build(bound: Graph, taken: dict[str, float]) -> Module:
+        with phase(taken, "passes"):
+            optimised = optimize(bound, pipeline)
+        if chosen.is_native and operators_without_code(optimised):
+            module: Module = HostedModule(optimised, lambda part, n: chosen.build(part, name=n, threads=threads, host_steps=False), name)
+        else:
+            module = chosen.build(optimised, name=name, threads=threads, host_steps=host_steps)
+        module.timings = {**taken, **module.timings}
+        return module
+
+    if graph.symbols() and chosen.is_native:
+        return SpecialisedModule(graph, lambda sizes: build(bind(graph, sizes), dict(timings)))
+    return build(graph, timings)
+
+
+def optimize(graph: Graph, passes: str | Sequence[Pass]) -> Graph:
+    """A copy of `graph` after the passes, given as text or objects. Raises `GcompError`."""
+    copy = graph.clone()
+    run_pipeline(copy, parse_pipeline(passes) if isinstance(passes, str) else passes)
+    return copy
+
+
+def parse_target(text: str) -> Target:
+    """The target that `llvm{cpu=haswell}` names. Raises `InputError`, `ParseError`."""
+    ((name, options),) = parse_names(text)
+    return with_options(registry.find("backends", name)(), options)
+
+
+def as_graph(
+    model: Model,
+    shapes: Mapping[str, Sequence[int | str]] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> Graph:
+    """The graph of a model, with sizes bound. Raises `ModelError`, `InputError`, `UnsupportedError`."""
+    if not isinstance(model, Graph):
+        return lift(model, shapes=shapes, dims=dims)
+    values = dict(dims or {})
+    for name, shape in (shapes or {}).items():
+        value = next((value for value in model.inputs if value.name == name), None)
+        if value is None:
+            raise InputError(f"shapes: no input {name!r}; inputs: {', '.join(model.input_names)}")
+        if len(shape) != value.type.rank:
+            raise InputError(f"shapes: input {name} is {value.type}, got {tuple(shape)}")
+        for declared, given in zip(value.type.shape, shape, strict=True):
+            if isinstance(given, int) and not isinstance(declared, int):
+                values[str(declared)] = given
+            elif given != declared:
+                raise InputError(f"shapes: input {name} is {value.type}, got {tuple(shape)}")
+    return bind(model, values) if values else model
+
+
+def model_name(model: Model, graph: Graph) -> str:
+    """What symbols of the artefact begin with, unless told: the file's stem, else the graph's name."""
+    text = Path(model).stem if isinstance(model, (str, os.PathLike)) else graph.name
+    return re.sub(r"\W", "_", text) or "model"
+
+
+def _listing(missing: Sequence[str]) -> str:
+    return "no native code yet for these operators, which run on the host:\n  " + "\n  ".join(missing)

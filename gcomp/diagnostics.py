@@ -1,0 +1,61 @@
+"""Errors: who, what was required, the actual values, where, and the origin in the user's model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class GcompError(Exception):
+    """The base of everything that gcomp raises for a mistake of its user or a limit of its own.
+
+    `line` is the text of the IR line concerned and `origin` the ONNX nodes that it came from.
+    """
+
+    def __init__(self, message: str, *, line: str = "", origin: Iterable[str] = ()) -> None:
+        self.message, self.line, self.origin = message, line.strip(), tuple(origin)
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        text = self.message
+        if self.line:
+            text += f"\n  {self.line}\n  {'^' * min(len(self.line), 100)}"
+        if self.origin:
+            names = ", ".join(f'"{name}"' for name in self.origin)
+            text += f"\n  from ONNX node{'s' if len(self.origin) > 1 else ''} {names}"
+        return text
+
+
+class InferenceError(GcompError):
+    """An operator cannot take these operands or attributes."""
+
+
+class IllFormed(GcompError):
+    """A graph breaks a rule that holds for every graph."""
+
+
+class ParseError(GcompError):
+    """Text that is not the text form of a graph, a type or a pipeline."""
+
+
+class ModelError(GcompError):
+    """A model file that cannot be read or is not a valid ONNX model."""
+
+
+class UnsupportedError(GcompError):
+    """Something valid that gcomp, or the chosen target, cannot do."""
+
+
+class InputError(GcompError):
+    """Arguments given to a compiled module, or options given to gcomp, that do not fit."""
+
+
+class RewriteError(GcompError):
+    """A rule or a pass broke its contract."""
+
+
+class BuildError(GcompError):
+    """Native code could not be produced, linked, loaded or written."""
+
+
+class RunError(GcompError):
+    """Native code refused to run: an index out of range, a missing CPU feature, no memory."""

@@ -1,0 +1,355 @@
+"""Activations: Relu and its relatives, Clip, sigmoid and exponential units, Gelu, Mish, Swish."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..ir import Op, Value
+from ..kernel import Expr, Kernel, Tensor, maximum, minimum, select, unary
+from ..op import Operator, argument, constant, operator
+from ..semantics import error_function, logistic
+from ..types import F16, F32, F64, FLOATS, I8, I32, INTEGERS, NUMBERS, Array, TensorType
+from .elementwise import (
+    UnaryOperator,
+    number,
+    one_dtype,
+)
+from .superseded import Superseded
+
+
+@operator(onnx="Relu", since=6)
+class Relu(UnaryOperator):
+    """`max(x, 0)`; NaN stays."""
+
+    dtypes = (*FLOATS, *(t for t in INTEGERS if t.is_signed))
+
+    def formula(self, x: Expr) -> Expr:
+        return maximum(x, number(0, x.dtype))
+
+    def numpy(self, x: Array) -> Array:
+        return np.maximum(x, x.dtype.type(0))
+
+
+@operator(onnx="LeakyRelu", since=6)
+class LeakyRelu(UnaryOperator):
+    """`x` where it is positive, else `alpha * x`."""
+
+    alpha: float = 0.01
+
+    tolerance = "close"
+
+    def formula(self, x: Expr) -> Expr:
+        return select(x < 0.0, x * self.alpha, x)
+
+    def numpy(self, x: Array) -> Array:
+        return np.where(x < 0, x * self.alpha, x)
+
+
+@operator(onnx="PRelu", since=7)
+class PRelu(Operator):
+    """`x` where it is not negative, else `slope * x`; the slope broadcasts to `x`."""
+
+    x: Value
+    slope: Value
+
+    def infer(self) -> TensorType:
+        dtype = one_dtype(self, NUMBERS, self.x, self.slope)
+        slope, shape = self.slope.type.shape, self.x.type.shape
+        own = shape[len(shape) - len(slope) :]
+        if len(slope) > len(shape) or any(
+            size not in (1, wanted) for size, wanted in zip(slope, own, strict=True)
+        ):
+            self.fail("a slope that broadcasts to x", x=self.x, slope=self.slope)
+        return TensorType(dtype, shape)
+
+    def reference(self, x: Array, slope: Array) -> Array:
+        return np.where(x < 0, x * slope, x)
+
+    def lower(self, k: Kernel, x: Tensor, slope: Tensor) -> Tensor:
+        zero = number(0, x.dtype)
+        return k.compute(self.result.type, lambda *i: select(x[i] < zero, x[i] * slope.broadcast(i), x[i]))
+
+    @classmethod
+    def samples(cls) -> Iterator[Operator]:
+        for dtype, shape, slope in (
+            (F32, (2, 3, 7), (3, 1)),
+            (F32, (2, 3, 7), (1,)),
+            (F32, (), ()),
+            (F32, (0, 3), (3,)),
+            (F16, (4, 5), (5,)),
+            (I32, (4, 5), (4, 1)),
+        ):
+            yield cls(argument(TensorType(dtype, shape)), argument(TensorType(dtype, slope)))
+
+
+@operator(onnx="Elu", since=6)
+class Elu(UnaryOperator):
+    """`x` where it is positive, else `alpha * (exp(x) - 1)`."""
+
+    alpha: float = 1.0
+
+    tolerance = "close"
+
+    def formula(self, x: Expr) -> Expr:
+        return select(x < 0.0, (unary("exp", x) - 1.0) * self.alpha, x)
+
+    def numpy(self, x: Array) -> Array:
+        return np.where(x < 0, self.alpha * np.expm1(x), x)
+
+
+@operator(onnx="Celu", since=12)
+class Celu(UnaryOperator):
+    """`max(0, x) + min(0, alpha * (exp(x / alpha) - 1))`."""
+
+    alpha: float = 1.0
+
+    tolerance = "close"
+
+    def formula(self, x: Expr) -> Expr:
+        return select(x < 0.0, (unary("exp", x / self.alpha) - 1.0) * self.alpha, x)
+
+    def numpy(self, x: Array) -> Array:
+        return np.where(x < 0, self.alpha * np.expm1(x / self.alpha), x)
+
+    @classmethod
+    def samples(cls) -> Iterator[Operator]:
+        yield from super().samples()
+        yield cls(argument(TensorType(F32, (4, 5))), alpha=2.0)
+
+
+@operator(onnx="Selu", since=6)
+class Selu(UnaryOperator):
+    """`gamma * x` where it is positive, else `gamma * alpha * (exp(x) - 1)`."""
+
+    alpha: float = 1.67326319217681884765625
+    gamma: float = 1.05070102214813232421875
+
+    tolerance = "close"
+
+    def formula(self, x: Expr) -> Expr:
+        return select(x > 0.0, x, (unary("exp", x) - 1.0) * self.alpha) * self.gamma
+
+    def numpy(self, x: Array) -> Array:
+        return self.gamma * np.where(x > 0, x, self.alpha * np.expm1(x))
+
+
+@operator(onnx="HardSigmoid", since=6)
+class HardSigmoid(UnaryOperator):
+    """`max(0, min(1, alpha * x + beta))`."""
+
+    alpha: float = 0.2
+    beta: float = 0.5
+
+    tolerance = "close"
+
+    def formula(self, x: Expr) -> Expr:
+        return maximum(0.0, minimum(1.0, x * self.alpha + self.beta))
+
+    def numpy(self, x: Array) -> Array:
+        return np.clip(x * self.alpha + self.beta, 0.0, 1.0)
+
+
+@operator(onnx="HardSwish", since=14)
+class HardSwish(UnaryOperator):
+    """`x * max(0, min(1, x / 6 + 0.5))`."""
+
+    tolerance = "close"
+
+    def formula(self, x: Expr) -> Expr:
+        return x * maximum(0.0, minimum(1.0, x * (1 / 6) + 0.5))
+
+    def numpy(self, x: Array) -> Array:
+        return x * np.clip(x / 6 + 0.5, 0.0, 1.0)
+
+
+@operator(onnx="Softplus", since=1)
+class Softplus(UnaryOperator):
+    """`log(1 + exp(x))`."""
+
+    tolerance = "close"
+
+    def formula(self, x: Expr) -> Expr:
+        return softplus(x)
+
+    def numpy(self, x: Array) -> Array:
+        return np.logaddexp(x, 0.0)
+
+
+@operator(onnx="Softsign", since=1)
+class Softsign(UnaryOperator):
+    """`x / (1 + |x|)`."""
+
+    tolerance = "close"
+
+    def formula(self, x: Expr) -> Expr:
+        return x / (unary("abs", x) + 1.0)
+
+    def numpy(self, x: Array) -> Array:
+        return x / (1 + abs(x))
+
+
+@operator(onnx="ThresholdedRelu", since=10)
+class ThresholdedRelu(UnaryOperator):
+    """`x` where it is above `alpha`, else 0."""
+
+    alpha: float = 1.0
+
+    tolerance = "close"
+
+    def formula(self, x: Expr) -> Expr:
+        return select(x > self.alpha, x, 0.0)
+
+    def numpy(self, x: Array) -> Array:
+        return np.where(x > np.float32(self.alpha), x, 0.0)
+
+
+@operator(onnx="Gelu", since=20)
+class Gelu(UnaryOperator):
+    """`x * Phi(x)`, Phi being the normal distribution's cumulative function, or its approximation by tanh."""
+
+    approximate: str = "none"
+
+    tolerance = "close"
+
+    def infer(self) -> TensorType:
+        if self.approximate not in ("none", "tanh"):
+            self.fail("approximate to be none or tanh", approximate=self.approximate)
+        return super().infer()
+
+    def formula(self, x: Expr) -> Expr:
+        if self.approximate == "tanh":
+            inside = (x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)
+            return x * 0.5 * (unary("tanh", inside) + 1.0)
+        return x * 0.5 * (unary("erf", x * math.sqrt(0.5)) + 1.0)
+
+    def numpy(self, x: Array) -> Array:
+        if self.approximate == "tanh":
+            return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        return 0.5 * x * (1 + error_function(x * math.sqrt(0.5)))
+
+    @classmethod
+    def samples(cls) -> Iterator[Operator]:
+        yield from super().samples()
+        yield cls(argument(TensorType(F32, (4, 5))), approximate="tanh")
+
+    @property
+    def flops(self) -> Any:
+        return self.result.type.size * 20
+
+
+@operator(onnx="Mish", since=18)
+class Mish(UnaryOperator):
+    """`x * tanh(log(1 + exp(x)))`."""
+
+    tolerance = "close"
+
+    def formula(self, x: Expr) -> Expr:
+        return x * unary("tanh", softplus(x))
+
+    def numpy(self, x: Array) -> Array:
+        return x * np.tanh(np.logaddexp(x, 0.0))
+
+
+@operator(onnx="Swish", since=24)
+class Swish(UnaryOperator):
+    """`x * sigmoid(alpha * x)`."""
+
+    alpha: float = 1.0
+
+    tolerance = "close"
+
+    def formula(self, x: Expr) -> Expr:
+        return x * unary("sigmoid", x if self.alpha == 1 else x * self.alpha)
+
+    def numpy(self, x: Array) -> Array:
+        return x * logistic(self.alpha * x)
+
+    @classmethod
+    def samples(cls) -> Iterator[Operator]:
+        yield from super().samples()
+        yield cls(argument(TensorType(F32, (4, 5))), alpha=1.702)
+
+
+@operator(onnx="Clip", since=11)
+class Clip(Operator):
+    """`input` limited to [min, max], scalars either of which may be absent; NaN stays."""
+
+    input: Value
+    min: Value | None = None
+    max: Value | None = None
+
+    def infer(self) -> TensorType:
+        bounds = [bound for bound in (self.min, self.max) if bound is not None]
+        dtype = one_dtype(self, NUMBERS, self.input, *bounds)
+        if any(bound.type.size != 1 for bound in bounds):
+            self.fail("scalar bounds", **{f"bound{i}": bound for i, bound in enumerate(bounds)})
+        return TensorType(dtype, self.input.type.shape)
+
+    def reference(self, input: Array, min: Array | None, max: Array | None) -> Array:
+        value = input
+        if min is not None:
+            value = np.maximum(value, min.reshape(()))
+        if max is not None:
+            value = np.minimum(value, max.reshape(()))
+        return np.asarray(value)
+
+    def lower(self, k: Kernel, input: Tensor, min: Tensor | None, max: Tensor | None) -> Tensor:
+        def element(*index: Expr) -> Expr:
+            value = input[index]
+            if min is not None:
+                value = maximum(value, min[(0,) * min.type.rank])
+            if max is not None:
+                value = minimum(value, max[(0,) * max.type.rank])
+            return value
+
+        return k.compute(self.result.type, element)
+
+    @classmethod
+    def samples(cls) -> Iterator[Operator]:
+        x = argument(TensorType(F32, (3, 37)), -9.0, 9.0)
+        yield cls(x, constant(0.0), constant(6.0))
+        yield cls(x, constant(-1.5))
+        yield cls(x, None, constant(np.array([1.5], np.float32)))
+        yield cls(x)
+        yield cls(x, constant(2.0), constant(-2.0))
+        yield cls(x, argument(TensorType(F32, ()), -1.0, 0.0), argument(TensorType(F32, ()), 1.0, 2.0))
+        for dtype in (F16, F64, I8, I32):
+            low, high = (constant(np.array(v, dtype.numpy)) for v in (-2, 3))
+            yield cls(argument(TensorType(dtype, (2, 9)), -9.0, 9.0), low, high)
+
+
+@operator(onnx="Clip", since=6)
+class Clip_6(Superseded):
+    """Clip with its bounds as attributes."""
+
+    x: Value
+    min: float = -math.inf
+    max: float = math.inf
+
+    def upgrade(self) -> Op:
+        def bound(value: float) -> Value | None:
+            array = np.array(value, self.x.type.dtype.numpy)
+            return constant(array) if math.isfinite(value) and np.isfinite(array) else None
+
+        return Clip(self.x, bound(self.min), bound(self.max))
+
+    @classmethod
+    def samples(cls) -> Iterator[Operator]:
+        x = argument(TensorType(F32, (3, 7)), -9.0, 9.0)
+        yield cls(x, 0.0, 6.0)
+        yield cls(x, max=1.0)
+        yield cls(x)
+
+
+def softplus(x: Expr) -> Expr:
+    """`log(1 + exp(x))` without overflow, and without loss where exp(x) is small."""
+    small = unary("exp", -unary("abs", x))
+    # log(1 + s) as s * log(u) / (u - 1) with u = 1 + s rounded: the rounding cancels.
+    sum_ = small + 1.0
+    rest = sum_ - 1.0
+    log1p = select(rest.eq(0.0), small, unary("log", sum_) * (small / rest))
+    return maximum(x, 0.0) + log1p

@@ -1,0 +1,338 @@
+"""From a graph to ordered steps over memory: what is computed when, where it lies, and what needs no code at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Literal
+
+from .expr import Load, Reduce
+from .ir import Graph, Op, Value
+from .kernel import Compute, Program, inlined, walk
+from .lowering import lower_op
+from .op import Constant, Operator
+from .types import Array, Layout, TensorType
+
+Space = Literal["input", "output", "arena", "constant"]
+
+ALIGNMENT = 64
+"""Bytes to which every buffer is aligned; inputs and outputs belong to the caller and need not be."""
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory for one value, or for several that never overlap in it.
+
+    `index` numbers inputs and outputs; `array` is that of a constant; `first` and `last` are the steps between which an
+    arena buffer is in use, `offset` its place there in bytes.
+    """
+
+    space: Space
+    bytes: int
+    index: int = 0
+    array: Array | None = None
+    first: int = 1 << 62
+    last: int = -1
+    offset: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A value's place: from `offset` elements into a buffer, with a stride in elements for each physical axis."""
+
+    buffer: Buffer
+    type: TensorType
+    strides: tuple[int, ...]
+    offset: int = 0
+
+
+@dataclass(eq=False)
+class Step:
+    """One operator to run; `in_place` if it writes over one of its operands. Without an operator: a plain copy."""
+
+    op: Operator | None
+    operands: list[View | None]
+    results: list[View]
+    in_place: bool = False
+
+
+@dataclass
+class Plan:
+    """Steps in order. `arena_bytes` covers all buffers of the arena."""
+
+    graph: Graph
+    steps: list[Step] = field(default_factory=list[Step])
+    inputs: list[View] = field(default_factory=list[View])
+    outputs: list[View] = field(default_factory=list[View])
+    arena_bytes: int = 0
+
+
+def dense(type: TensorType) -> tuple[int, ...]:
+    """Row-major strides over the physical axes. Raises `ValueError` for symbolic sizes."""
+    extents = physical_extents(type)
+    return tuple(prod(extents[axis + 1 :]) for axis in range(len(extents)))
+
+
+def physical_extents(type: TensorType) -> tuple[int, ...]:
+    """The sizes in memory as integers. Raises `ValueError` for symbolic sizes."""
+    return TensorType(type.dtype, type.physical).static_shape
+
+
+def plan(graph: Graph) -> Plan:
+    """Plans a graph of static shapes; every operator of it has `lower`."""
+    return _Planner(graph).run()
+
+
+class _Planner:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.views: dict[Value, View] = {}
+        self.homes: dict[Value, tuple[Value, int]] = {}
+        self.steps: list[Step] = []
+        self.last_use = self._last_uses()
+
+    def run(self) -> Plan:
+        inputs = [self._own(value, "input", index) for index, value in enumerate(self.graph.inputs)]
+        self._find_homes()
+        outputs = self._claim_outputs()
+        for op in self.graph.ops:
+            self._step(op)
+        for view, value in zip(outputs, self.graph.outputs, strict=True):
+            if self.views[value].buffer is not view.buffer:
+                self._copy(self.views[value], view)
+        arena = self._place()
+        return Plan(self.graph, self.steps, inputs, outputs, arena)
+
+    def _last_uses(self) -> dict[Value, Op | None]:
+        """The operator after which a value is no longer read; None for what the graph returns."""
+        last: dict[Value, Op | None] = {}
+        for op in self.graph.ops:
+            last.update(dict.fromkeys(op.inputs, op))
+        last.update(dict.fromkeys(self.graph.outputs, None))
+        return last
+
+    def _own(self, value: Value, space: Space, index: int = 0, array: Array | None = None) -> View:
+        buffer = Buffer(space, prod(physical_extents(value.type)) * value.type.dtype.bytes, index, array)
+        self.views[value] = View(buffer, value.type, dense(value.type))
+        return self.views[value]
+
+    def _find_homes(self) -> None:
+        """Lets producers write straight into the results that only put their operands side by side."""
+        for op in reversed(self.graph.ops):
+            starts = op.parts() if isinstance(op, Operator) else None
+            if starts is None:
+                continue
+            result = op.results[0]
+            for value, start in zip(op.inputs, starts, strict=True):
+                offset = _slice_offset(result.type, value.type, start)
+                if offset is not None and value not in self.homes and self._is_computed(value):
+                    self.homes[value] = (result, offset)
+
+    def _is_computed(self, value: Value) -> bool:
+        """Whether a step of its own makes the value, so that it may be told where to put it."""
+        op = value.producer
+        return (
+            isinstance(op, Operator)
+            and op.parent is self.graph
+            and not isinstance(op, Constant)
+            and _aliased(op) is None
+            and value not in self.graph.outputs
+        )
+
+    def _claim_outputs(self) -> list[View]:
+        """Outputs that a step makes are made where the caller wants them; the rest are copied there at the end."""
+        outputs: list[View] = []
+        for index, value in enumerate(self.graph.outputs):
+            bytes = prod(value.type.static_shape) * value.type.dtype.bytes
+            plain = value.type.with_layout(None)
+            outputs.append(View(Buffer("output", bytes, index), plain, dense(plain)))
+            root = self._root(value)
+            made = root.producer is not None and not isinstance(root.producer, Constant) and root not in self.homes
+            if made and root not in self.views and root.type.layout is None and value.type.layout is None:
+                self.views[root] = View(outputs[-1].buffer, root.type, dense(root.type))
+        return outputs
+
+    def _root(self, value: Value) -> Value:
+        """The value whose memory `value` is another view of."""
+        while (op := value.producer) is not None and isinstance(op, Operator) and (source := _aliased(op)) is not None:
+            value = source
+        return value
+
+    def _step(self, op: Op) -> None:
+        if not isinstance(op, Operator):
+            raise TypeError(f"{op.kind} is not an operator")
+        if isinstance(op, Constant):
+            self._own(op.result, "constant", array=op.value)
+            return
+        if (source := _aliased(op)) is not None:
+            view = self.views[source]
+            if view.strides == dense(view.type):
+                self.views[op.result] = View(view.buffer, op.result.type, dense(op.result.type), view.offset)
+                return
+        if op.parts() is not None and any(self.homes.get(v, (None,))[0] is op.results[0] for v in op.inputs):
+            self._join(op)
+            return
+        in_place = False
+        for value in op.results:
+            if value not in self.views and value not in self.homes:
+                donor = self._donor(op, value)
+                if donor is not None:
+                    self.views[value] = View(donor.buffer, value.type, donor.strides, donor.offset)
+                    in_place = True
+        operands = [None if value is None else self.views[value] for value in op.operands]
+        self._add(Step(op, operands, [self._view(value) for value in op.results], in_place))
+
+    def _view(self, value: Value) -> View:
+        """The place of a value: given already, inside the result that it is a part of, or memory of its own."""
+        if value not in self.views:
+            if value in self.homes:
+                whole, offset = self.homes[value]
+                home = self._view(whole)
+                strides = tuple(
+                    mine if extent == 1 else its
+                    for extent, mine, its in zip(
+                        physical_extents(value.type), dense(value.type), home.strides, strict=True
+                    )
+                )
+                self.views[value] = View(home.buffer, value.type, strides, home.offset + offset)
+            else:
+                self._own(value, "arena")
+        return self.views[value]
+
+    def _join(self, op: Operator) -> None:
+        """Copies what its producers did not write in place already."""
+        (result,), starts = op.results, op.parts() or ()
+        whole = self._view(result)
+        for value, start in zip(op.inputs, starts, strict=True):
+            if self.homes.get(value, (None,))[0] is result and start == self._start(op, value):
+                continue
+            offset = _slice_offset(result.type, value.type, start)
+            part = View(whole.buffer, value.type, whole.strides, whole.offset + (offset or 0))
+            self._copy(self.views[value], part)
+
+    def _start(self, op: Operator, value: Value) -> tuple[int, ...]:
+        """Where the value lives in the result of `op`: at the first of its places that was claimed."""
+        claimed = self.homes[value][1]
+        for other, start in zip(op.inputs, op.parts() or (), strict=True):
+            if other is value and _slice_offset(op.results[0].type, value.type, start) == claimed:
+                return start
+        raise KeyError(value)
+
+    def _donor(self, op: Operator, result: Value) -> View | None:
+        """An operand that dies here and may be written over, since each element is read just before its place is."""
+        for place in pointwise_operands(op):
+            value = op.operands[place]
+            if value is None or self.last_use.get(value, op) is not op or value.type != result.type:
+                continue
+            view = self.views[value]
+            alone = sum(1 for other in self.views.values() if other.buffer is view.buffer) == 1
+            if view.buffer.space == "arena" and alone and [v for v in op.inputs if v is value] == [value]:
+                return view
+        return None
+
+    def _copy(self, source: View, target: View) -> None:
+        self._add(Step(None, [source], [target]))
+
+    def _add(self, step: Step) -> None:
+        number = len(self.steps)
+        self.steps.append(step)
+        for view in (*step.operands, *step.results):
+            if view is not None:
+                view.buffer.first = min(view.buffer.first, number)
+                view.buffer.last = max(view.buffer.last, number)
+
+    def _place(self) -> int:
+        """First fit in order of first use: what was freed last is still in the caches."""
+        buffers = {id(v.buffer): v.buffer for s in self.steps for v in (*s.operands, *s.results) if v is not None}
+        placed: list[Buffer] = []
+        for buffer in sorted((b for b in buffers.values() if b.space == "arena"), key=lambda b: b.first):
+            busy = sorted(
+                (other.offset, other.offset + _rounded(other.bytes))
+                for other in placed
+                if other.last >= buffer.first and other.first <= buffer.last
+            )
+            for start, end in busy:
+                if buffer.offset + buffer.bytes <= start:
+                    break
+                buffer.offset = max(buffer.offset, end)
+            placed.append(buffer)
+        return max((buffer.offset + _rounded(buffer.bytes) for buffer in placed), default=0)
+
+
+def pointwise_operands(op: Operator) -> list[int]:
+    """The operands of which each element is read only to make the element at the same index of the only result."""
+    if len(op.results) != 1 or not op.has_lower():
+        return []
+    kernel = lower_op(op)
+    *earlier, last = inlined(kernel.stages, lambda tensor: tensor in kernel.results)
+    if not isinstance(last, Compute) or any(isinstance(stage, Program) for stage in earlier):
+        return []
+    busy = [part for stage in earlier if isinstance(stage, Compute) for part in walk(stage.value)]
+    busy += [part for r in walk(last.value) if isinstance(r, Reduce) for part in walk(r.body)]
+    elsewhere = {id(part.tensor) for part in busy if isinstance(part, Load)}
+    loads = [part for part in walk(last.value) if isinstance(part, Load)]
+    found: list[int] = []
+    for place, tensor in enumerate(kernel.operands):
+        if tensor is None or tensor.shape != last.result.shape or id(tensor) in elsewhere:
+            continue
+        mine = [load for load in loads if load.tensor is tensor]
+        if mine and all(i is axis for load in mine for i, axis in zip(load.index, last.axes, strict=True)):
+            found.append(place)
+    return found
+
+
+def _aliased(op: Operator) -> Value | None:
+    """The operand whose memory can serve as the result, if nothing has to move."""
+    source = None if op.view_of is None else op.operands[op.view_of]
+    if source is None:
+        return None
+    result = op.results[0].type
+    plain = source.type.layout is None and result.layout is None
+    return source if plain or _same_order(source.type, result) else None
+
+
+def _same_order(a: TensorType, b: TensorType) -> bool:
+    """Whether two types of one logical shape put the elements into memory in the same order, without padding."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return a.layout == b.layout or (_order(a) is not None and _order(a) == _order(b))
+
+
+def _order(type: TensorType) -> list[int] | None:
+    """The axes of more than one element as they lie in memory; None if padded or tiled."""
+    layout = type.layout or Layout(())
+    if any(part.side != "whole" or len(part.axes) > 1 for part in layout.parts):
+        return None
+    if prod(physical_extents(type)) != prod(type.static_shape):
+        return None
+    axes = [part.axes[0] for part in layout.parts] if type.layout else list(range(type.rank))
+    return [axis for axis in axes if type.shape[axis] != 1]
+
+
+def _slice_offset(whole: TensorType, part: TensorType, start: Sequence[int]) -> int | None:
+    """The element offset of a part that starts at logical index `start` of `whole`; None if it cannot lie there.
+
+    On a rounded axis it must start at a multiple of the rounding, and its own rounded extent must stay inside or be
+    padding of the whole as well.
+    """
+    if whole.layout != part.layout or whole.dtype != part.dtype:
+        return None
+    if whole.layout is None:
+        return sum(index * stride for index, stride in zip(start, dense(whole), strict=True))
+    total = 0
+    extents = physical_extents(whole)
+    for physical, (piece, stride) in enumerate(zip(whole.layout.parts, dense(whole), strict=True)):
+        if piece.side != "whole" or len(piece.axes) > 1:
+            return None
+        first, size = start[piece.axes[0]], part.static_shape[piece.axes[0]]
+        end = first + -(-size // piece.tile) * piece.tile
+        inside = size % piece.tile == 0 or end == extents[physical]
+        if first % piece.tile or not inside:
+            return None
+        total += first * stride
+    return total
+
+
+def _rounded(bytes: int) -> int:
+    return -(-bytes // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,75 @@
+"""Gives symbolic sizes their values, throughout a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from . import dim as dims
+from .diagnostics import InferenceError, InputError
+from .dim import Dim, Poly
+from .ir import Graph, Op, Value
+from .printer import format_op
+from .types import TensorType
+
+
+def bind(graph: Graph, values: Mapping[str, Dim]) -> Graph:
+    """A copy of `graph` with each symbol in `values` replaced and all types inferred anew.
+
+    Raises `InputError` for a symbol that no input has, `InferenceError` where operators do not take the new
+    sizes.
+    """
+    unknown = sorted(set(values) - set(graph.symbols()))
+    if unknown:
+        known = ", ".join(graph.symbols()) or "none"
+        raise InputError(
+            f"no input of graph {graph.name!r} has the size {unknown[0]!r}; symbolic sizes: {known}"
+        )
+    return _bind_graph(graph, values, {})
+
+
+def _bind_graph(graph: Graph, sizes: Mapping[str, Dim], outer: Mapping[Value, Value]) -> Graph:
+    copy, values = Graph(graph.name), dict(outer)
+    for value in graph.inputs:
+        values[value] = copy.add_input(value.type.substitute(sizes), value.name)
+    for op in graph.ops:
+        new = copy.add(_bind_op(op, sizes, values))
+        values.update(zip(op.results, new.results, strict=True))
+    copy.outputs = [values[value] for value in graph.outputs]
+    copy.output_names, copy.metadata = list(graph.output_names), dict(graph.metadata)
+    return copy
+
+
+def _bind_op(op: Op, sizes: Mapping[str, Dim], values: Mapping[Value, Value]) -> Op:
+    given: dict[str, Any] = {}
+    for field in op.fields():
+        held = getattr(op, field.name)
+        match field.kind:
+            case "variadic":
+                given[field.name] = tuple(values[value] for value in held)
+            case "operand" | "optional":
+                given[field.name] = None if held is None else values[held]
+            case "region":
+                given[field.name] = _bind_graph(held, sizes, values)
+            case "attribute":
+                given[field.name] = _bound(held, sizes)
+    try:
+        copy = type(op)(**given)
+    except InferenceError as error:
+        raise InferenceError(error.message, line=format_op(op), origin=op.origin) from error
+    copy.origin = op.origin
+    for old, new in zip(op.results, copy.results, strict=True):
+        new.name, new.type = old.name, new.type.with_layout(old.type.layout)
+    return copy
+
+
+def _bound(attribute: Any, sizes: Mapping[str, Dim]) -> Any:
+    match attribute:
+        case Poly():
+            return dims.substitute(attribute, sizes)
+        case TensorType():
+            return attribute.substitute(sizes)
+        case tuple():
+            return tuple(_bound(item, sizes) for item in cast("tuple[Any, ...]", attribute))
+        case _:
+            return attribute

@@ -1,0 +1,59 @@
+"""Modules of symbolic sizes, compiled anew for each shape that they are called with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .diagnostics import BuildError, InputError
+from .dim import Poly, symbol
+from .ir import Graph
+from .target import Module, ports
+from .types import Array, shape_of
+
+
+class SpecialisedModule(Module):
+    """Compiles `build(sizes)` for each new assignment of sizes to the symbols of `graph`, and keeps what it compiled."""
+
+    def __init__(self, graph: Graph, build: Callable[[Mapping[str, int]], Module]) -> None:
+        self.graph, self._build = graph, build
+        self.inputs, self.outputs = ports(graph)
+        self.host_steps: list[str] = []
+        self.timings: dict[str, float] = {}
+        self._modules: dict[tuple[int, ...], Module] = {}
+
+    def __call__(self, *arrays: Any) -> list[Array]:
+        if len(arrays) != len(self.inputs):
+            names = ", ".join(port.name for port in self.inputs)
+            raise InputError(f"{self.graph.name}: takes {len(self.inputs)} inputs ({names}), got {len(arrays)}")
+        return self.module(*map(shape_of, arrays))(*arrays)
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        names = self.graph.input_names
+        if set(inputs) != set(names):
+            raise InputError(f"{self.graph.name}: takes inputs {', '.join(names)}, got {', '.join(inputs)}")
+        results = self(*(inputs[name] for name in names))
+        return dict(zip(self.graph.output_names, results, strict=True))
+
+    def module(self, *shapes: tuple[int, ...]) -> Module:
+        """The module for inputs of these shapes. Raises `InputError` for shapes that do not fit the symbols."""
+        sizes: dict[str, int] = {}
+        for value, shape in zip(self.graph.inputs, shapes, strict=True):
+            fits = len(shape) == value.type.rank
+            for declared, size in zip(value.type.shape, shape, strict=False):
+                known = sizes.setdefault(str(declared), size) if isinstance(declared, Poly) else declared
+                fits = fits and known == size and (isinstance(declared, int) or declared == symbol(str(declared)))
+            if not fits:
+                bound = f" with {', '.join(f'{k}={v}' for k, v in sizes.items())}" if sizes else ""
+                raise InputError(f"{self.graph.name}: input {value.name} must be {value.type}{bound}, got shape {shape}")
+        key = tuple(sizes[name] for name in sorted(sizes))
+        if key not in self._modules:
+            self._modules[key] = self._build(sizes)
+            self.timings = self._modules[key].timings
+            self.host_steps = self._modules[key].host_steps
+        return self._modules[key]
+
+    def save(self, path: str | Path) -> list[Path]:
+        names = ", ".join(self.graph.symbols())
+        raise BuildError(f"{path}: the sizes {names} are not known; bind them with shapes= or dims= to save the module")

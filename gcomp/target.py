@@ -1,0 +1,86 @@
+"""What a target is, and what it makes of a graph."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from .diagnostics import BuildError
+from .ir import Graph
+from .native import Port
+from .types import Array
+
+
+class Runnable(Protocol):
+    """What can be called with arrays: a module of this process, or one loaded from a file."""
+
+    @property
+    def inputs(self) -> Sequence[Port]: ...
+
+    @property
+    def outputs(self) -> Sequence[Port]: ...
+
+    def __call__(self, *arrays: Any) -> list[Array]: ...
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]: ...
+
+
+class Module(ABC):
+    """A compiled graph. `timings` are seconds per phase of its compilation; `graph` is the optimised graph.
+
+    `host_steps` names the operators that run on the host through their references, one by one.
+    """
+
+    inputs: Sequence[Port]
+    outputs: Sequence[Port]
+    graph: Graph
+    host_steps: list[str]
+    timings: dict[str, float]
+
+    @abstractmethod
+    def __call__(self, *arrays: Any) -> list[Array]:
+        """The outputs in graph order for the inputs in graph order. Raises `InputError`, `RunError`."""
+
+    @abstractmethod
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """The outputs by name for the inputs by name. Raises `InputError`, `RunError`."""
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Writes the module in the form that the suffix of `path` names; the files written. Raises `BuildError`."""
+        raise BuildError(f"{path}: this target's modules cannot be saved")
+
+
+class Target(ABC):
+    """Something that graphs are compiled for; a frozen dataclass whose fields are its options.
+
+    A backend declares `TARGETS`, from name to class.
+    """
+
+    name: ClassVar[str]
+    is_native: ClassVar[bool] = True
+    """Whether it generates code: graphs must have known sizes then, and operators `lower`."""
+
+    @property
+    @abstractmethod
+    def pipeline(self) -> str:
+        """The passes that a graph goes through before `build`, as text."""
+
+    def available(self) -> str | None:
+        """Why the target cannot be used here; None if it can."""
+        return None
+
+    @abstractmethod
+    def build(self, graph: Graph, *, name: str, threads: int, host_steps: bool) -> Module:
+        """Compiles an optimised graph. Raises `UnsupportedError` and `BuildError`."""
+
+
+def ports(graph: Graph) -> tuple[list[Port], list[Port]]:
+    """The inputs and outputs of a graph."""
+
+    def port(name: str, type: Any) -> Port:
+        return Port(name, type.dtype, tuple(size if isinstance(size, int) else str(size) for size in type.shape))
+
+    inputs = [port(value.name, value.type) for value in graph.inputs]
+    return inputs, [port(n, v.type) for n, v in zip(graph.output_names, graph.outputs, strict=True)]

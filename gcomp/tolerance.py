@@ -1,0 +1,76 @@
+"""How far a result may lie from the reference: a ladder of named bounds, which every comparison uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .types import Array, dtype_of
+
+_EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
+_TINIEST = {"f64": 2.0**-1074, "f32": 2.0**-149, "f16": 2.0**-24, "bf16": 2.0**-133}
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Allows `relative * |expected| + scaled * max |expected|`, both in units of the last place at 1.
+
+    Integers and booleans may differ by `steps`. NaN must meet NaN, an infinity the same infinity.
+    """
+
+    relative: float = 0.0
+    scaled: float = 0.0
+    steps: int = 0
+
+
+LADDER = {
+    "exact": Tolerance(),
+    "close": Tolerance(relative=16, scaled=8),
+    "approximate": Tolerance(relative=256, scaled=128),
+    "reduced": Tolerance(relative=2.0**13, scaled=2.0**13),
+    "quantized": Tolerance(relative=16, scaled=8, steps=1),
+}
+"""`close`: a few roundings, short sums; `approximate`: long sums, Winograd, whole networks; `reduced`: f32 results
+by half-precision arithmetic; `quantized`: integers may be one step off."""
+
+
+def mismatch(actual: Array, expected: Array, tolerance: str) -> str:
+    """Why `actual` is not `expected` within the named tolerance: the worst element, in words; empty if it is.
+
+    Raises `KeyError` for a name that is not on the ladder.
+    """
+    bound = LADDER[tolerance]
+    if actual.dtype != expected.dtype or actual.shape != expected.shape:
+        return f"{actual.dtype}{list(actual.shape)} where {expected.dtype}{list(expected.shape)} is expected"
+    if expected.size == 0:
+        return ""
+    dtype = dtype_of(expected)
+    if dtype.is_float:
+        error, allowed = _float_error(actual, expected, bound, dtype.name)
+    elif expected.dtype == object or bound.steps == 0:
+        error, allowed = (actual != expected).astype(np.float64), np.zeros(expected.shape)
+    else:
+        error = abs(actual.astype(np.float64) - expected.astype(np.float64))
+        allowed = np.full(expected.shape, float(bound.steps))
+    wrong = ~(error <= allowed)
+    if not wrong.any():
+        return ""
+    worst = np.unravel_index(int(np.argmax(np.where(wrong, error - allowed, -np.inf))), expected.shape)
+    return (
+        f"{int(wrong.sum())} of {wrong.size} elements; at {[int(i) for i in worst]} {actual[worst]} where "
+        f"{expected[worst]} is expected, off by {error[worst]:.3g}, {allowed[worst]:.3g} allowed ({tolerance})"
+    )
+
+
+def _float_error(actual: Array, expected: Array, bound: Tolerance, name: str) -> tuple[Array, Array]:
+    """The distance of each element, infinite where one of both is not finite, and what is allowed."""
+    a, e = actual.astype(np.float64), expected.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        same = (a == e) | (np.isnan(a) & np.isnan(e))
+        finite = np.isfinite(a) & np.isfinite(e)
+        error = np.where(same, 0.0, np.where(finite, abs(a - e), np.inf))
+        largest = float(np.max(abs(e), where=np.isfinite(e), initial=0.0))
+        size = np.where(np.isfinite(e), abs(e), 0.0)
+        allowed = (size * bound.relative + largest * bound.scaled) * _EPSILON[name]
+    return error, allowed + (_TINIEST[name] * 4 if bound.relative else 0.0)

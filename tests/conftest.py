@@ -1,0 +1,49 @@
+"""Options, Hypothesis profiles and fixtures that every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# `quick` and `ci` draw the same examples every time: a failure there is a failure for everybody.
+# `deep` searches anew on each run and remembers what it found.
+SLOW_HERE = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile(
+    "quick", max_examples=20, derandomize=True, deadline=None, suppress_health_check=SLOW_HERE
+)
+settings.register_profile(
+    "ci", max_examples=100, derandomize=True, deadline=None, suppress_health_check=SLOW_HERE, print_blob=True
+)
+settings.register_profile(
+    "deep", max_examples=5000, deadline=None, suppress_health_check=SLOW_HERE, print_blob=True
+)
+settings.load_profile("quick")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the expected text of golden tests")
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """Whether golden files are to be rewritten instead of compared."""
+    return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of this checkout."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def models_dir() -> Path:
+    """The folder of trained models, named by GCOMP_TEST_MODELS."""
+    named = os.environ.get("GCOMP_TEST_MODELS")
+    if not named:
+        pytest.skip("GCOMP_TEST_MODELS names no folder of trained models")
+    folder = Path(named).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"GCOMP_TEST_MODELS is {named}, which is no folder")
+    return folder
