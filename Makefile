@@ -46,7 +46,7 @@ golden: $(TEST)  ## rewrite the expected text of the golden tests (then read the
 
 .PHONY: bench
 bench: $(BENCH)  ## time gcomp beside ONNX Runtime and OpenVINO
-	@$(PY) -m bench
+	@$(PY) -m bench models
 
 .PHONY: wheel
 wheel: $(DEMO)  ## build dist/gcomp-*.whl

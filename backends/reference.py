@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -28,15 +28,17 @@ class ReferenceModule(Module):
         if len(arrays) != len(self.inputs):
             names = ", ".join(port.name for port in self.inputs) or "none"
             raise InputError(f"{self.name}: takes {len(self.inputs)} inputs ({names}), got {len(arrays)}")
-        return evaluate(self.graph, [_as_array(array) for array in arrays])
+        return [result.copy() for result in evaluate(self.graph, [_as_array(array) for array in arrays])]
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         outputs = evaluate(self.graph, {name: _as_array(array) for name, array in inputs.items()})
-        return dict(zip(self.graph.output_names, outputs, strict=True))
+        return {name: result.copy() for name, result in zip(self.graph.output_names, outputs, strict=True)}
 
 
 def _as_array(given: Any) -> Array:
-    return given if isinstance(given, np.ndarray) or not hasattr(given, "__dlpack__") else np.from_dlpack(given)
+    if not isinstance(given, np.ndarray) and hasattr(given, "__dlpack__"):
+        return cast("Array", np.from_dlpack(given))
+    return cast("Array", given)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Fits the polynomials of gcomp's transcendental functions and prints them as the module gcomp/polynomials.py.
+"""Fits the polynomials of gcomp's transcendental functions and prints them as gcomp/polynomials.py.
 
-Chebyshev interpolation in extended precision, turned into powers, rounded to the type that evaluates them. With
-`--check` it prints the error of each fit instead.
+Chebyshev interpolation in extended precision, turned into powers, rounded to the type that evaluates
+them. With `--check` it prints the error of each fit instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LN2, PI = np.log(Wide(2)), np.arccos(Wide(-1))
 
 @dataclass(frozen=True)
 class Fit:
-    """`function` on [low, high] by a polynomial, in the variable mapped to [-1, 1] if `centred`."""
+    """`function` on [low, high] by a polynomial in the distance from `origin`."""
 
     name: str
     meaning: str
@@ -30,7 +30,7 @@ class Fit:
     high: float
     degree: int
     bits: int
-    centred: bool = False
+    origin: float = 0.0
 
     def coefficients(self) -> list[float]:
         """From the constant term up, rounded."""
@@ -40,25 +40,18 @@ class Fit:
         values = self.function((low + high) / 2 + (high - low) / 2 * np.cos(angles))
         terms = np.array([2 / Wide(count) * np.sum(values * np.cos(k * angles)) for k in range(count)])
         terms[0] /= 2
-        powers = chebyshev.cheb2poly(terms)
-        if not self.centred:
-            total = np.zeros(1, Wide)
-            line = np.array([-(high + low) / (high - low), 2 / (high - low)])
-            for power in powers[::-1]:
-                total = polynomial.polyadd(polynomial.polymul(total, line), [power])
-            powers = total
-        return [float(np.float32(p)) if self.bits == 32 else float(p) for p in powers[:count]]
+        half = (high - low) / 2
+        line = np.array([(Wide(self.origin) - (low + high) / 2) / half, 1 / half])
+        total = np.zeros(1, Wide)
+        for power in chebyshev.cheb2poly(terms)[::-1]:
+            total = polynomial.polyadd(polynomial.polymul(total, line), [power])
+        return [float(np.float32(p)) if self.bits == 32 else float(p) for p in total[:count]]
 
     def error(self) -> float:
         """The largest error by the largest value, the polynomial being evaluated in extended precision."""
         z = np.linspace(Wide(self.low), Wide(self.high), 20001)[1:]
-        u = (
-            (2 * z - Wide(self.low) - Wide(self.high)) / (Wide(self.high) - Wide(self.low))
-            if self.centred
-            else z
-        )
         exact = self.function(z)
-        fitted = polynomial.polyval(u, np.array(self.coefficients(), Wide))
+        fitted = polynomial.polyval(z - Wide(self.origin), np.array(self.coefficients(), Wide))
         return float(np.max(abs(fitted - exact)) / np.max(abs(exact)))
 
 
@@ -85,12 +78,12 @@ def log1p_rest(f: np.ndarray) -> np.ndarray:
 
 def atanh_rest(z: np.ndarray) -> np.ndarray:
     """(2 atanh(s) - 2 s) / s**3, z = s**2"""
-    return sum(2 * z**n / Wide(2 * n + 3) for n in range(40))
+    return np.sum([2 * z**n / Wide(2 * n + 3) for n in range(40)], axis=0)
 
 
 def atanh_rest_of_rest(z: np.ndarray) -> np.ndarray:
     """(2 atanh(s) - 2 s - 2 s**3 / 3) / s**5, z = s**2"""
-    return sum(2 * z**n / Wide(2 * n + 5) for n in range(40))
+    return np.sum([2 * z**n / Wide(2 * n + 5) for n in range(40)], axis=0)
 
 
 def sine_rest(z: np.ndarray) -> np.ndarray:
@@ -105,7 +98,7 @@ def cosine_rest(z: np.ndarray) -> np.ndarray:
 
 def arctangent_rest(z: np.ndarray) -> np.ndarray:
     """(atan(x) - x) / x**3, z = x**2"""
-    return sum((-1) ** (n + 1) * z**n / Wide(2 * n + 3) for n in range(60))
+    return np.sum([(-1) ** (n + 1) * z**n / Wide(2 * n + 3) for n in range(60)], axis=0)
 
 
 def arcsine_rest(z: np.ndarray) -> np.ndarray:
@@ -167,27 +160,27 @@ FITS = (
     Fit("COS64", "the same for cos", cosine_rest, 0.0, QUARTER, 6, 64),
     Fit("ATAN64", "(atan(x) - x) / x**3 in x**2, |x| <= tan(pi / 8)", arctangent_rest, 0.0, EIGHTH, 12, 64),
     Fit("ASIN64", "(asin(x) - x) / x**3 in x**2, |x| <= 1/2", arcsine_rest, 0.0, 0.25, 13, 64),
-    Fit("ERF32", "erf(x) / x - 1 in x**2, |x| <= 0.93", erf_over_x_less_1, 0.0, 0.93**2, 6, 32),
+    Fit("ERF32", "erf(x) / x - 1 in x**2, |x| <= 15/16", erf_over_x_less_1, 0.0, (15 / 16) ** 2, 6, 32),
     Fit("ERF64", "the same, |x| <= 1", erf_over_x_less_1, 0.0, 1.0, 13, 64),
     Fit(
         "ERFC32",
-        "log(erfc(x)) for x in [0.93, 4], mapped to [-1, 1]",
+        "log(erfc(x)) for x in [15/16, 4], in x - 15/16",
         lambda x: np.log(scaled_erfc(x)) - x * x,
-        0.93,
+        15 / 16,
         4.0,
         9,
         32,
-        True,
+        15 / 16,
     ),
     Fit(
         "ERFC64",
-        "erfc(x) * exp(x**2) in 1 / (1 + x / 2) for x in [1, 6], mapped to [-1, 1]",
+        "erfc(x) * exp(x**2) in 1 / (1 + x / 2) for x in [1, 6], less 11/24",
         erfc_of_quotient,
         0.25,
         2 / 3,
         17,
         64,
-        True,
+        11 / 24,
     ),
 )
 
@@ -198,7 +191,7 @@ def main() -> None:
             print(f"{fit.name}: {fit.error():.3g}")
         return
     print(
-        '"""Coefficients of the transcendental functions, from the constant term up; see bench/fit_polynomials.py."""'
+        '"""Coefficients of transcendental functions, constant terms first; see bench/fit_polynomials.py."""'
     )
     for fit in FITS:
         print(f"\n{fit.name} = (")

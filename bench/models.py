@@ -1,4 +1,4 @@
-"""Whole models: gcomp beside ONNX Runtime and OpenVINO in one process, in turn, on one core and one thread."""
+"""Whole models: gcomp in turn with ONNX Runtime and OpenVINO in one process, on one core and one thread."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +18,7 @@ import onnx
 import gcomp
 from examples import mobilenet_v2, resnet50
 from gcomp.cli.bench import HEADER, rows
-from gcomp.cli.options import NamedSize
+from gcomp.cli.options import named_size
 from gcomp.cli.report import duration, progress, table
 from gcomp.data import synthetic
 from gcomp.peers import Race, race
@@ -26,13 +26,20 @@ from gcomp.peers import Race, race
 DIGITS = Path(__file__).resolve().parent.parent / "examples" / "digits.onnx"
 
 
-@click.command()
+@click.command("models")
 @click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--dim", "dims", type=NamedSize(), multiple=True, help="A symbolic size, as in batch=1; repeatable.")
+@click.option(
+    "--dim",
+    "dims",
+    type=named_size,
+    metavar="NAME=N",
+    multiple=True,
+    help="A symbolic size, as in batch=1; repeatable.",
+)
 @click.option("--target", default="llvm", show_default=True)
 @click.option("--seconds", default=10.0, show_default=True, help="Time to spend on each model.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-def models(
+def main(
     files: tuple[Path, ...] = (),
     dims: tuple[tuple[str, int], ...] = (),
     target: str = "llvm",
@@ -80,7 +87,7 @@ def pin() -> None:
 
 
 @contextmanager
-def standard_models() -> Iterator[list[Path]]:
+def standard_models() -> Generator[list[Path], None, None]:
     """The networks of the examples, built with random weights where they are not trained."""
     with tempfile.TemporaryDirectory() as folder:
         built = {"mobilenet_v2": mobilenet_v2.build(), "resnet50": resnet50.build()}

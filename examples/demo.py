@@ -1,6 +1,6 @@
 """Shows what gcomp does: a trained network, a network of real size beside ONNX Runtime, and a C program.
 
-    python -m examples.demo
+python -m examples.demo
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Row:
     gcomp_seconds: float
     runtime_seconds: float
     difference: float
-    bytes: int
+    library: Path
 
     def cells(self) -> tuple[str, ...]:
         return (
@@ -51,7 +51,7 @@ class Row:
             duration(self.runtime_seconds),
             f"{self.runtime_seconds / self.gcomp_seconds:.2f}",
             f"{self.difference:.1e}",
-            size(self.bytes),
+            size(self.library.stat().st_size) if self.library.exists() else "no linker",
         )
 
 
@@ -77,7 +77,9 @@ def main() -> None:
         rows = [digits, measure("ResNet-50, batch 1", model, folder / "resnet50.so", {}, SECONDS)]
         for line in table(HEADER, [row.cells() for row in rows]):
             click.echo(line)
-        click.echo("(difference: the greatest from ONNX Runtime's outputs, over the greatest magnitude there)")
+        click.echo(
+            "(difference: the greatest from ONNX Runtime's outputs, over the greatest magnitude there)"
+        )
 
 
 def show_accuracy() -> None:
@@ -101,7 +103,10 @@ def measure(title: str, model: Path, library: Path, dims: dict[str, int], second
         sample = synthetic(module.inputs)
         module.run(sample)
         compile_seconds = time.perf_counter() - start
-        module.save(library)
+        try:
+            module.save(library)
+        except gcomp.BuildError as error:
+            click.echo(f"  no library: {error}")
     with progress(f"timing {title}"):
         done = race(module, model, sample, seconds=seconds)
     return Row(
@@ -110,13 +115,16 @@ def measure(title: str, model: Path, library: Path, dims: dict[str, int], second
         done.timings["gcomp"].median,
         done.timings["ONNX Runtime"].median,
         done.differences["ONNX Runtime"],
-        library.stat().st_size,
+        library,
     )
 
 
 def show_c_program(folder: Path) -> None:
     """Builds digits.c against the library and header in `folder`, if there is a C compiler, and runs it."""
     compiler = c_compiler()
+    if not (folder / "digits.so").exists():
+        click.echo("  left out: there is no library to link with")
+        return
     if compiler is None:
         click.echo("  left out: there is no C compiler here (gcc, cc, clang, or the Python package ziglang)")
         return
@@ -126,7 +134,9 @@ def show_c_program(folder: Path) -> None:
     for words in (command, ["./digits_demo"]):
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
         if done.returncode:
-            raise click.ClickException(f"{words[0]} ends with status {done.returncode}:\n{done.stdout}{done.stderr}")
+            raise click.ClickException(
+                f"{words[0]} ends with status {done.returncode}:\n{done.stdout}{done.stderr}"
+            )
     for line in done.stdout.splitlines():
         click.echo(f"  {line}")
 

@@ -1,4 +1,4 @@
-"""Compiles ONNX models into native code that can be trusted. What is public is here; it loads when first used."""
+"""Compiles ONNX models into native code that can be trusted; what is public here loads when first used."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def __dir__() -> list[str]:
 
 
 class _Face(ModuleType):
-    """Keeps `gcomp.lift` and `gcomp.rewrite` the functions, though the modules that hold them are called the same.
+    """Keeps `gcomp.lift` and `gcomp.rewrite` the functions, though modules are called the same.
 
     The import system binds a submodule to its name in the package; here that must not hide what is public.
     """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 def main() -> None:
-    from .cli import run
+    from .cli import main as command_line
 
-    run()
+    command_line()
 
 
 if __name__ == "__main__":

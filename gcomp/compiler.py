@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import warnings
@@ -9,16 +10,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import registry
 from .diagnostics import InputError, UnsupportedError
 from .hosted import HostedModule, operators_without_code
 from .ir import Graph
 from .lift import lift
+from .op import Constant
 from .pipeline import Pass, parse_names, parse_pipeline, run_pipeline, with_options
 from .specialise import bind
 from .specialised import SpecialisedModule
 from .target import Module, Target
 from .timing import phase
+from .version import fingerprint
 
 Model = Any
 """A path, the bytes of an ONNX file, an `onnx.ModelProto`, or a `Graph`."""
@@ -51,29 +56,83 @@ def compile(
     chosen = parse_target(target) if isinstance(target, str) else target
     if reason := chosen.available():
         raise UnsupportedError(f"compile: target {chosen.name} cannot be used here: {reason}")
+    pipeline = passes if passes is not None else chosen.pipeline
+    key = _identity(model, chosen, shapes, dims, pipeline, name)
+
+    def compiled() -> Module:
+        return _compile(model, chosen, shapes, dims, threads, pipeline, host_steps, name, key)
+
+    return (key and chosen.restore(key, compiled)) or compiled()
+
+
+def _compile(
+    model: Model,
+    target: Target,
+    shapes: Mapping[str, Sequence[int | str]] | None,
+    dims: Mapping[str, int] | None,
+    threads: int,
+    pipeline: str | Sequence[Pass],
+    host_steps: bool,
+    name: str | None,
+    key: str,
+) -> Module:
     timings: dict[str, float] = {}
     with phase(timings, "lift"):
         graph = as_graph(model, shapes, dims)
     name = name or model_name(model, graph)
-    if chosen.is_native and (missing := operators_without_code(graph)):
+    if target.is_native and (missing := operators_without_code(graph)):
         if not host_steps:
             raise UnsupportedError(_listing(missing))
-        warnings.warn(_listing(missing), stacklevel=2)
-    pipeline = passes if passes is not None else chosen.pipeline
+        warnings.warn(_listing(missing), stacklevel=3)
+
+    def part(graph: Graph, name: str) -> Module:
+        return target.build(graph, name=name, threads=threads, host_steps=False)
 
     def build(bound: Graph, taken: dict[str, float]) -> Module:
         with phase(taken, "passes"):
             optimised = optimize(bound, pipeline)
-        if chosen.is_native and operators_without_code(optimised):
-            module: Module = HostedModule(optimised, lambda part, n: chosen.build(part, name=n, threads=threads, host_steps=False), name)
-        else:
-            module = chosen.build(optimised, name=name, threads=threads, host_steps=host_steps)
+        hosted = target.is_native and operators_without_code(optimised)
+        module = HostedModule(optimised, part, name) if hosted else part(optimised, name)
         module.timings = {**taken, **module.timings}
         return module
 
-    if graph.symbols() and chosen.is_native:
+    if graph.symbols() and target.is_native:
         return SpecialisedModule(graph, lambda sizes: build(bind(graph, sizes), dict(timings)))
-    return build(graph, timings)
+    module = build(graph, timings)
+    if key and not _is_mapped(graph):
+        target.keep(key, module)
+    return module
+
+
+def _identity(
+    model: Model,
+    target: Target,
+    shapes: Mapping[str, Sequence[int | str]] | None,
+    dims: Mapping[str, int] | None,
+    pipeline: str | Sequence[Pass],
+    name: str | None,
+) -> str:
+    """All that decides what a module will be, as text; empty where that cannot be told from outside."""
+    if not target.is_native or not isinstance(pipeline, str):
+        return ""
+    if isinstance(model, (str, os.PathLike)):
+        try:
+            data = Path(model).read_bytes()
+        except OSError:
+            return ""  # what is wrong is said when it is lifted
+    elif isinstance(model, bytes):
+        data = model
+    else:
+        return ""
+    name = name or (Path(model).stem if not isinstance(model, bytes) else "")
+    digest = hashlib.sha256(data).hexdigest()
+    bound = [sorted((k, tuple(v)) for k, v in (shapes or {}).items()), sorted((dims or {}).items())]
+    return repr((fingerprint(), digest, target, bound, pipeline, name))
+
+
+def _is_mapped(graph: Graph) -> bool:
+    """Whether weights come from files beside the model, whose content its own bytes do not tell."""
+    return any(isinstance(op, Constant) and isinstance(op.value, np.memmap) for op in graph.walk())
 
 
 def optimize(graph: Graph, passes: str | Sequence[Pass]) -> Graph:

@@ -18,6 +18,9 @@ Sample = dict[str, Array]
 LARGEST = 1 << 31
 """Bytes of one synthetic input above which data has to be given."""
 
+_MOVES = ("Cast", "Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+"""Operators whose results hold their operands' values."""
+
 _WORDS = ("alpha", "beta", "gamma", "delta")
 
 
@@ -35,8 +38,8 @@ class PortLike(Protocol):
 def synthetic(ports: Sequence[PortLike], seed: int = 0, graph: Graph | None = None) -> Sample:
     """One array per input, the same for the same seed on every machine, never all equal where that can be.
 
-    Floats are standard normal, bytes uniform; wider integers are 0 or 1, or, where `graph` shows that they are
-    indices, uniform over what is indexed. Raises `InputError` for a size that is not known or a huge input.
+    Floats are standard normal, bytes uniform; wider integers are 0 or 1, or, where `graph` shows that they
+    are indices, uniform over what is indexed. Raises `InputError` for an unknown size or a huge input.
     """
     limits = index_limits(graph) if graph is not None else {}
     return {
@@ -46,10 +49,10 @@ def synthetic(ports: Sequence[PortLike], seed: int = 0, graph: Graph | None = No
 
 
 def load_samples(path: str | Path, ports: Sequence[PortLike]) -> list[Sample]:
-    """The samples in a `.npz` with an array per input, or in a folder of such files, in the order of their names.
+    """The samples in a `.npz` with an array per input, or in a folder of such files, ordered by name.
 
-    In a single file the leading axes may be multiples of the inputs' batch, the same multiple for all, and are cut
-    into batches. An array is converted to its input's dtype where no value can change. Raises `InputError`.
+    In a single file the leading axes may be multiples of the inputs' batch, the same multiple for all, and
+    are cut into batches. An array becomes its input's dtype where no value can change. Raises `InputError`.
     """
     path = Path(path)
     if path.is_dir():
@@ -73,7 +76,7 @@ def load_samples(path: str | Path, ports: Sequence[PortLike]) -> list[Sample]:
 
 
 def index_limits(graph: Graph) -> dict[str, int]:
-    """For each integer input used as indices, possibly reshaped or cast on the way: how many it may tell apart."""
+    """For each integer input used as indices, perhaps reshaped or cast before: how many it may tell apart."""
     return {
         value.name: min(limits)
         for value in graph.inputs
@@ -85,22 +88,25 @@ def _limits(value: Value, depth: int = 8) -> Iterator[int]:
     for op in value.users:
         indices, data = getattr(op, "indices", None), getattr(op, "data", None)
         if indices is value and isinstance(data, Value):
-            size = data.type.shape[op.attributes.get("axis", 0)]
+            axis: int = op.attributes.get("axis", 0)
+            size = data.type.shape[axis]
             if isinstance(size, int) and size > 0:
                 yield size
-        elif len(op.inputs) == 1 and len(op.results) == 1 and depth:
+        elif op.kind in _MOVES and depth:
             yield from _limits(op.result, depth - 1)
 
 
 def _random(port: PortLike, random: np.random.Generator, limit: int) -> Array:
-    sizes = tuple(size for size in port.shape if isinstance(size, int))
+    sizes: tuple[int, ...] = tuple(size for size in port.shape if isinstance(size, int))
     if len(sizes) != len(port.shape):
         raise InputError(
             f"input {port.name} is {describe(port)}: for synthetic data all sizes must be known; "
             "bind them (--dim, --shape) or give data (--data)"
         )
     if int(np.prod(sizes, dtype=object)) * port.dtype.bytes > LARGEST:
-        raise InputError(f"input {port.name} is {describe(port)}: too large for synthetic data, give your own")
+        raise InputError(
+            f"input {port.name} is {describe(port)}: too large for synthetic data, give your own"
+        )
     if port.dtype == STRING:
         return np.asarray(random.choice(np.array(_WORDS, object), sizes), object)
     if port.dtype.is_float:
@@ -113,9 +119,10 @@ def _random(port: PortLike, random: np.random.Generator, limit: int) -> Array:
 
 def _read(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            if isinstance(stored, np.ndarray):
-                raise InputError(f"{path}: holds a single array; a .npz names one per input")
+        stored = np.load(path, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            raise InputError(f"{path}: holds a single array; a .npz names one per input")
+        with stored:
             return {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot be read as .npz: {error}") from error

@@ -1,4 +1,4 @@
-"""Rewrites transcendental functions, powers and float remainders into primitive arithmetic, once for all targets."""
+"""Rewrites transcendental functions, powers and float remainders into primitive arithmetic."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from .powers import power, remainder
 from .types import BF16, F16, F32, F64
 
 EXPANDED = (
-    "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "tanh",
-    "erf", "sigmoid",
+    "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh",
+    "tanh", "erf", "sigmoid",
 )  # fmt: skip
 
 
 def expand(x: Expr) -> Expr:
     """`x` without transcendental functions, `pow`, and `rem` of floats.
 
-    What replaces them is arithmetic, comparisons, selections, roundings, casts and shifts: no branch, and no step that
-    depends on a target, so that all targets agree. Half precision is computed in f32. Raises `ValueError` for a
-    function of integers.
+    What replaces them is arithmetic, comparisons, selections, roundings, casts and shifts: no branch, and no
+    step that depends on a target, so that all targets agree. Half precision is computed in f32. Raises
+    `ValueError` for a function of integers.
     """
     memo: dict[int, Expr] = {}
     return transform(x, _change(memo), memo)
@@ -42,7 +42,7 @@ def _expanded_stage(stage: Stage) -> Stage:
 
 
 def _change(memo: dict[int, Expr]) -> Callable[[Expr], Expr | None]:
-    """What `transform` calls on each sub-expression; `memo` holds what was expanded, so that sharing is kept."""
+    """What `transform` calls on each sub-expression; `memo` keeps what is shared shared."""
 
     def change(x: Expr) -> Expr | None:
         match x:

@@ -265,12 +265,16 @@ class Tensor:
     def broadcast(self, index: Sequence[Expr]) -> Expr:
         """The element that numpy's broadcasting pairs with `index` of the (wider) result."""
         own = index[len(index) - self.type.rank :]
-        return Load(
-            self, tuple(literal(0) if size == 1 else i for size, i in zip(self.shape, own, strict=True))
-        )
+        return Load(self, tuple(_paired(size, i) for size, i in zip(self.shape, own, strict=True)))
 
     def __repr__(self) -> str:
         return f"{self.name}: {self.type}"
+
+
+def _paired(size: Dim, index: Expr) -> Expr:
+    """The index into an axis of `size` that broadcasting pairs with an index of the result."""
+    is_wider = size == 1 and not (isinstance(index, Var) and index.extent == 1)
+    return literal(0) if is_wider else index
 
 
 def fresh_name(letter: str) -> str:

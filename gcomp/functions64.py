@@ -1,7 +1,7 @@
 """Transcendental functions of f64 in primitive arithmetic: polynomials after a reduction of the argument.
 
-Each is free of branches and of steps that depend on a target. Errors are a few units of the last place; `sin`, `cos` and
-`tan` keep that up to |x| = 1e9 and stay bounded beyond.
+Each is free of branches and of steps that depend on a target. Errors are a few units of the last place;
+`sin`, `cos` and `tan` keep that up to |x| = 1e9 and stay bounded beyond.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def _waves(r: Expr) -> tuple[Expr, Expr]:
     """Sine and cosine of an angle in [-pi/4, pi/4]."""
     z = r * r
     cosine = Fma(z * z, horner(COS64, z), Fma(z, number(-0.5), number(1.0)))
-    return Fma(z * r, horner(SIN64, z), r), cosine
+    return select(z.eq(0.0), r, Fma(z * r, horner(SIN64, z), r)), cosine  # keeps the sign of zero
 
 
 def _turned(quadrant: Expr, r: Expr) -> Expr:
@@ -192,7 +192,7 @@ def tan(x: Expr) -> Expr:
 
 
 def _arcsine(a: Expr) -> tuple[Expr, Expr, Expr]:
-    """For a = |x|: whether it is above 1/2; then asin(sqrt((1 - a) / 2)), else asin(a), also without its sign."""
+    """For a = |x|: whether it is above 1/2; asin(sqrt((1 - a) / 2)) if so, else asin(a)."""
     large = a > 0.5
     z = select(large, (1.0 - a) * 0.5, a * a)
     r = select(large, unary("sqrt", z), a)
@@ -228,7 +228,6 @@ def erf(x: Expr) -> Expr:
     a = unary("abs", x)
     near = Fma(a, horner(ERF64, a * a), a)
     b = minimum(maximum(a, 1.0), 6.0)
-    low, high = 0.25, 2 / 3
-    place = Fma(1.0 / (b * 0.5 + 1.0), number(2 / (high - low)), number(-(high + low) / (high - low)))
+    place = 1.0 / (b * 0.5 + 1.0) - 11 / 24
     far = 1.0 - exp(-(b * b)) * horner(ERFC64, place)
     return with_sign(select(a < 1.0, near, far), x)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from .diagnostics import InputError
 from .evaluate import evaluate_op
 from .ir import Graph, Op, Value
@@ -61,7 +63,7 @@ class HostedModule(Module):
             given = [None if value is None else known[value] for value in takes]
             results = part(*given) if isinstance(part, Module) else evaluate_op(part, given)
             known.update(zip(gives, results, strict=True))
-        return [known[value] for value in self.graph.outputs]
+        return [np.array(known[value]) for value in self.graph.outputs]
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         names = self.graph.input_names

@@ -38,7 +38,7 @@ from .semantics import BINARY, UNARY, convert, fused
 from .types import Array
 
 LARGEST = 1 << 24
-"""Elements of the largest intermediate array; a longer reduction runs over its first variable one value at a time."""
+"""Elements of the largest intermediate array; a longer reduction runs over its first variable in Python."""
 
 
 def interpret(
@@ -46,8 +46,8 @@ def interpret(
 ) -> list[Array]:
     """The results of `kernel` for an array per operand (None for an absent one), in logical shapes.
 
-    `sizes` gives the symbols that the shapes of the operands do not tell. Raises `InputError` for operands that do not
-    fit, `RunError` where a checked index is out of range, `IllFormed` where an unchecked one is.
+    `sizes` gives the symbols that the shapes of the operands do not tell. Raises `InputError` for operands
+    that do not fit, `RunError` where a checked index is out of range, `IllFormed` where an unchecked one is.
     """
     return Interpreter(kernel, operands, dict(sizes or {})).run()
 
@@ -137,7 +137,7 @@ class Interpreter:
 class Evaluation:
     """Values of expressions over a grid of variables.
 
-    A variable of a reduction runs along a new axis before all others, so that arrays made outside still broadcast.
+    A variable of a reduction runs along a new first axis, so that arrays made outside still broadcast.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class Evaluation:
         return values if x.where is None else np.where(mask, values, np.asarray(x.other, array.dtype))
 
     def reduce(self, x: Reduce) -> Array:
-        """All values at once, or, where that would take too much memory, one value of the first variable at a time."""
+        """All values at once, or, where that takes too much memory, one of the first variable at a time."""
         extents = [self.run.size(var.extent) for var in x.over]
         combine = _COMBINE[x.op]
         start = np.asarray(x.init, x.body.dtype.numpy)
@@ -247,5 +247,5 @@ _COMBINE: dict[str, Any] = {
 
 
 def _reduced_dtype(x: Reduce, values: Array) -> Any:
-    """The type in which numpy combines: its own choice only for conjunctions, and for extremes, which have no other."""
+    """The type in which numpy adds and multiplies; for extremes and conjunctions it takes none."""
     return values.dtype if x.op in ("add", "mul") else None

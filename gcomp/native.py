@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
@@ -295,7 +295,7 @@ def _static(port: Port, module: str) -> tuple[int, ...]:
 
 def _as_array(who: str, given: Any, dtype: DType) -> Array:
     if isinstance(given, np.ndarray):
-        return given
+        return cast(Array, given)
     try:
         if hasattr(given, "__dlpack__"):
             array: Array = np.from_dlpack(given)

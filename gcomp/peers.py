@@ -23,7 +23,7 @@ Opener = Callable[[ModelFile, int], Runner]
 
 
 def onnx_runtime(model: ModelFile, threads: int = 1) -> Runner:
-    """The model in ONNX Runtime with all its optimisations. Raises `UnsupportedError` if it does not take it."""
+    """The model in ONNX Runtime, fully optimised. Raises `UnsupportedError` if it does not take it."""
     runtime = import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -84,7 +84,7 @@ def installed() -> Iterator[tuple[str, Opener]]:
 
 @dataclass
 class Race:
-    """Times by engine, `gcomp` first; the greatest scaled difference of gcomp's outputs from each peer's; notes."""
+    """Times by engine, `gcomp` first; the greatest scaled difference of gcomp's outputs from each peer's."""
 
     timings: dict[str, Timing] = field(default_factory=dict[str, Timing])
     differences: dict[str, float] = field(default_factory=dict[str, float])
@@ -98,12 +98,14 @@ class Race:
 def race(
     module: Runnable, model: ModelFile | None, sample: Sample, threads: int = 1, seconds: float = 3.0
 ) -> Race:
-    """Times a compiled module in turn with each installed peer that takes the ONNX `model`; None for no peers."""
+    """Times a compiled module in turn with each installed peer that takes `model`; None for no peers."""
     arrays = list(sample.values())
     ours = module(*arrays)
     result = Race()
     calls: dict[str, Callable[[], object]] = {"gcomp": lambda: module(*arrays)}
-    for name, open_model in installed() if model is not None else ():
+    for name, open_model in installed():
+        if model is None:
+            break
         try:
             run = open_model(model, threads)
             found = run(sample)
@@ -111,7 +113,8 @@ def race(
             result.notes.append(error.message)
             continue
         result.differences[name] = max(
-            (compare(mine, its, "approximate").scaled for mine, its in zip(ours, found, strict=True)), default=0.0
+            (compare(mine, its, "approximate").scaled for mine, its in zip(ours, found, strict=True)),
+            default=0.0,
         )
         calls[name] = lambda run=run: run(sample)
     result.timings = interleaved(calls, seconds)

@@ -17,7 +17,8 @@ from .wellformed import check as check_graph
 class Pass(Protocol):
     """Something that changes a graph in place and says whether it did.
 
-    One with options is a frozen dataclass whose fields, each with a default, are the options.
+    One with options is a frozen dataclass: its options are the fields that its constructor takes, each with
+    a default.
     """
 
     @property
@@ -129,7 +130,7 @@ def option_types(owner: Any) -> dict[str, Any]:
     return {
         field.name: hints[field.name]
         for field in fields(owner)
-        if hints[field.name] in _READ and field.default is not MISSING
+        if field.init and field.default is not MISSING and hints[field.name] in _READ
     }
 
 

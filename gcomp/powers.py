@@ -9,7 +9,7 @@ from .types import F64, I64
 
 
 def power(base: Expr, exponent: Expr) -> Expr:
-    """`base ** exponent` as IEEE 754's pow, computed in f64; of f64 itself, by a logarithm of twice the precision.
+    """`base ** exponent` as IEEE 754's pow, by way of f64; of f64, by a logarithm of twice the precision.
 
     Raises `ValueError` for types that are no floats.
     """
@@ -24,12 +24,12 @@ def power(base: Expr, exponent: Expr) -> Expr:
         size = exp(product, select(unary("abs", product) < 750.0, lost, number(0.0)))
     else:
         size = exp(y * log(a))
-    whole = unary("round", y).eq(y)
+    whole = unary("round", y).eq(y)  # an infinity too
     odd = whole & unary("floor", y * 0.5).ne(y * 0.5)
     size = select(a.eq(1.0), number(1.0), size)
     negative = Bitcast(x, I64) < bits(0)
     value = select(negative & odd, -size, size)
-    value = select((x < 0.0) & ~whole & ~unary("isinf", y), number(NAN), value)
+    value = select((x < 0.0) & ~whole & ~unary("isinf", x), number(NAN), value)
     value = select(unary("isnan", y) | unary("isnan", x), number(NAN), value)
     return cast(select(y.eq(0.0) | x.eq(1.0), number(1.0), value), base.dtype)
 
@@ -73,10 +73,10 @@ def _times(a: Expr, a_low: Expr, b: Expr, b_low: Expr) -> tuple[Expr, Expr]:
 
 
 def remainder(lhs: Expr, rhs: Expr) -> Expr:
-    """What is left of `lhs` after whole `rhs`, exactly, with the sign of `lhs`; NaN by zero and of infinities."""
+    """What is left of `lhs` after whole `rhs`, exact, with the sign of `lhs`; NaN by 0 and of infinities."""
     x, y = cast(lhs, F64), cast(rhs, F64)
     rest, unit = unary("abs", x), unary("abs", y)
-    # Each step takes off multiples of unit * 2**shift that have at most 49 bits, so that the product is exact.
+    # Each step takes off at most 2**49 times unit * 2**shift, so that the difference is exact.
     top = 2064 if lhs.dtype == F64 else 240
     for shift in range(top, -1, -48):
         step = unit

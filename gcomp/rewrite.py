@@ -82,6 +82,12 @@ def require(condition: bool, reason: str) -> None:
     _note(None)
 
 
+def altered(op: AnyOp, **fields: Any) -> AnyOp:
+    """A detached copy of `op` with these operands and attributes for its own. Raises `InferenceError`."""
+    own = {field.name: getattr(op, field.name) for field in op.fields()}
+    return type(op)(**(own | fields))
+
+
 @dataclass(frozen=True)
 class Rule:
     """A function from an operator of one of the classes `roots` to what replaces it."""

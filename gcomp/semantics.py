@@ -1,4 +1,4 @@
-"""What the operations of the kernel language mean, on numpy arrays: wrapping, saturation, division by zero, NaN."""
+"""What the operations of the kernel language mean, on numpy arrays: wrapping, saturation, NaN."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Function = Callable[..., Any]
 
 
 def convert(x: Array, dtype: DType) -> Array:
-    """`x` as `dtype`: floats to integers truncate and saturate, NaN becomes 0; integers wrap; to bool: not zero."""
+    """`x` as `dtype`: floats to integers truncate and saturate, NaN to 0; integers wrap; to bool: not 0."""
     if dtype == BOOL:
         return x != 0
     if not (dtype.is_integer and dtype_of(x).is_float):
@@ -32,9 +32,13 @@ def fused(a: Array, b: Array, c: Array) -> Array:
         return a * b + c
     if c.dtype != np.float64:
         return (a.astype(np.float64) * b.astype(np.float64) + c.astype(np.float64)).astype(c.dtype)
-    product, low = two_product(a, b)
-    total, rest = two_sum(product, c)
-    exact = total + (rest + low)
+    # Splitting a number into halves overflows near the top of the range.
+    large = (np.maximum(abs(a), abs(b)) > 2.0**900) & (abs(c) > 2.0**-500)
+    scale = np.where(large, 2.0**-200, 1.0)
+    left, right = np.where(abs(a) >= abs(b), a * scale, a), np.where(abs(a) >= abs(b), b, b * scale)
+    product, low = two_product(left, right)
+    total, rest = two_sum(product, c * scale)
+    exact = (total + (rest + low)) / scale
     return np.where(np.isfinite(exact), exact, a * b + c)
 
 
@@ -96,7 +100,7 @@ def logistic(x: Array) -> Array:
 
 
 def error_function(x: Array) -> Array:
-    """erf of an array of f64, by the series exp(-x**2) * sum of 2**n x**(2n+1) / (2n+1)!!, all of one sign."""
+    """erf of f64, by the series exp(-x**2) * sum of 2**n x**(2n+1) / (2n+1)!!, all of one sign."""
     inside = np.clip(x, -6.0, 6.0)
     squared = inside * inside
     term = inside * (2 / math.sqrt(math.pi))

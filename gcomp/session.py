@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,7 +24,7 @@ _ONNX_NAMES = {"f32": "float", "f64": "double", "f16": "float16", "bf16": "bfloa
 
 @dataclass(frozen=True)
 class NodeArg:
-    """An input or output: its name, a type such as `tensor(float)`, a shape of integers and names of sizes."""
+    """An input or output: its name, a type such as `tensor(float)`, a shape of integers and names."""
 
     name: str
     type: str
@@ -34,9 +34,9 @@ class NodeArg:
 class InferenceSession:
     """A model ready to run, with the methods of `onnxruntime.InferenceSession`.
 
-    Sizes left open by the model are compiled for when they first appear. Of the session options the number of threads
-    within an operator counts; `providers` other than the CPU's are warned of and ignored. Sessions may be shared
-    between threads. Raises `ModelError` and `UnsupportedError` for models that gcomp cannot take.
+    Sizes left open by the model are compiled for when they first appear. Of the session options the number
+    of threads within an operator counts; `providers` other than the CPU's are warned of and ignored. Sessions
+    may be shared between threads. Raises `ModelError` and `UnsupportedError` for models it cannot take.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class InferenceSession:
     ) -> list[Array]:
         """The outputs asked for by name, all of them for None, for the inputs by name.
 
-        Raises `InputError` for names that are missing or not known, and for arrays of another type, rank or size.
+        Raises `InputError` for missing or unknown names, and for arrays of another type, rank or size.
         """
         known = [port.name for port in self._outputs]
         wanted = list(output_names or known)
@@ -122,7 +122,7 @@ def _checked(port: Port, given: Any) -> Array:
 
 def _as_array(port: Port, given: Any) -> Array:
     if isinstance(given, np.ndarray):
-        return given
+        return cast("Array", given)
     try:
         if hasattr(given, "__dlpack__"):
             return np.from_dlpack(given)
@@ -149,5 +149,6 @@ def _warn_of_providers(providers: Sequence[Any]) -> None:
         name = provider if isinstance(provider, str) else provider[0]
         if name not in PROVIDERS:
             warnings.warn(
-                f"Specified provider {name!r} is not available; gcomp has {', '.join(PROVIDERS)}", stacklevel=3
+                f"Specified provider {name!r} is not available; gcomp has {', '.join(PROVIDERS)}",
+                stacklevel=3,
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -74,6 +74,14 @@ class Target(ABC):
     @abstractmethod
     def build(self, graph: Graph, *, name: str, threads: int, host_steps: bool) -> Module:
         """Compiles an optimised graph. Raises `UnsupportedError` and `BuildError`."""
+
+    def restore(self, key: str, again: Callable[[], Module]) -> Module | None:
+        """The module kept under `key` in an earlier run, or None. `again` compiles it anew, for what was not kept."""
+        return None
+
+    def keep(self, key: str, module: Module) -> None:
+        """Keeps a module for later runs, if the target has a place for it."""
+        return None
 
 
 def ports(graph: Graph) -> tuple[list[Port], list[Port]]:

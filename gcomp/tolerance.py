@@ -31,8 +31,8 @@ LADDER = {
     "reduced": Tolerance(relative=2.0**13, scaled=2.0**13),
     "quantized": Tolerance(relative=16, scaled=8, steps=1),
 }
-"""`close`: a few roundings, short sums; `approximate`: long sums, Winograd, whole networks; `reduced`: f32 results
-by half-precision arithmetic; `quantized`: integers may be one step off."""
+"""`close`: a few roundings, short sums; `approximate`: long sums, Winograd, whole networks; `reduced`: f32 by
+half-precision arithmetic; `quantized`: integers may be one step off."""
 
 
 def mismatch(actual: Array, expected: Array, tolerance: str) -> str:
@@ -59,7 +59,7 @@ def mismatch(actual: Array, expected: Array, tolerance: str) -> str:
     worst = np.unravel_index(int(np.argmax(np.where(wrong, error - allowed, -np.inf))), expected.shape)
     return (
         f"{int(wrong.sum())} of {wrong.size} elements; at {[int(i) for i in worst]} {actual[worst]} where "
-        f"{expected[worst]} is expected, off by {error[worst]:.3g}, {allowed[worst]:.3g} allowed ({tolerance})"
+        f"{expected[worst]} is wanted, off by {error[worst]:.3g}, allowed {allowed[worst]:.3g} ({tolerance})"
     )
 
 

@@ -1,9 +1,10 @@
-"""Compares the numbers of a compiled model, or of a graph before and after a pass, with what they should be."""
+"""Compares the numbers of a compiled model, or of a graph after a pass, with what they should be."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
@@ -25,8 +26,8 @@ TOLERANCES = {"strict": "approximate", "fp32": "approximate", "bf16": "reduced",
 class Comparison:
     """One output on one sample against one source of truth.
 
-    `absolute` is the greatest difference; `scaled` the same over the greatest magnitude expected; `index` says where,
-    `actual` and `expected` what is there. `complaint` is empty where all of it is within the tolerance.
+    `absolute` is the greatest difference; `scaled` that over the greatest magnitude expected; `index` says
+    where, `actual` and `expected` what is there. `complaint` is empty if all of it is within the tolerance.
     """
 
     against: str
@@ -49,23 +50,25 @@ class Comparison:
         if self.agrees:
             return (
                 f"{self.output}: agrees with {self.against}, at most {self.absolute:.3g} off "
-                f"({self.scaled:.3g} of the largest), at {place}: {_short(self.actual)}, {_short(self.expected)} expected"
+                f"({self.scaled:.3g} of the largest), at {place}: {_short(self.actual)} "
+                f"for {_short(self.expected)}"
             )
         return f"{self.output}, sample {self.sample}: differs from {self.against}: {self.complaint}"
 
 
 @dataclass
 class Verification:
-    """All comparisons of one `verify`."""
+    """All comparisons of one `verify`, and those in which the sources of truth differ from each other."""
 
     comparisons: list[Comparison] = field(default_factory=list[Comparison])
+    disputes: list[Comparison] = field(default_factory=list[Comparison])
 
     @property
     def agrees(self) -> bool:
         return bool(self.comparisons) and all(one.agrees for one in self.comparisons)
 
     def worst(self) -> list[Comparison]:
-        """For each source of truth and output the sample that is worst: any disagreement, else the largest error."""
+        """For each source of truth and output the worst sample: a disagreement, else the largest error."""
         found: dict[tuple[str, str], Comparison] = {}
         for one in self.comparisons:
             held = found.get((one.against, one.output))
@@ -86,9 +89,14 @@ def verify(
     result = Verification()
     for number, sample in enumerate(samples):
         actual = run(sample)
-        for against, truth in truths.items():
-            for name, mine, its in zip(outputs, actual, truth(sample), strict=True):
+        found = {against: truth(sample) for against, truth in truths.items()}
+        first = next(iter(found), "")
+        for against, expected in found.items():
+            for name, mine, its, firsts in zip(outputs, actual, expected, found[first], strict=True):
                 result.comparisons.append(compare(mine, its, tolerance, name, against, number))
+                dispute = compare(its, firsts, tolerance, name, first, number)
+                if not dispute.agrees:
+                    result.disputes.append(dispute)
         if observer is not None:
             observer(number + 1)
     return result
@@ -97,10 +105,12 @@ def verify(
 def verify_passes(
     graph: Graph, passes: Sequence[Pass], samples: Iterable[Sample], tolerance: str
 ) -> tuple[Verification, bool]:
-    """Compares `graph` before and after the passes through the reference; says too whether they changed it."""
+    """Compares `graph` before and after the passes, by the reference; says too whether they changed it."""
     after = graph.clone()
     runs = run_pipeline(after, passes, check="text")
-    done = verify(reference(after), {"the graph before": reference(graph)}, samples, graph.output_names, tolerance)
+    done = verify(
+        reference(after), {"the graph before": reference(graph)}, samples, graph.output_names, tolerance
+    )
     return done, any(run.changed for run in runs)
 
 
@@ -110,7 +120,7 @@ def reference(graph: Graph) -> Runner:
 
 
 def tolerance_for(precision: str, chosen: str | None = None) -> str:
-    """The rung for a precision, or the one asked for. Raises `InputError` for a name that is not on the ladder."""
+    """The rung for a precision, or the one asked for. Raises `InputError` for one that is not there."""
     name = chosen or TOLERANCES.get(precision, "approximate")
     if name not in LADDER:
         raise InputError(f"no tolerance is called {name!r}; there are {', '.join(LADDER)}")
@@ -132,7 +142,16 @@ def compare(
     largest = _largest(expected)
     scaled = absolute / largest if largest else absolute
     return Comparison(
-        against, sample, output, absolute, scaled, index, _plain(actual[index]), _plain(expected[index]), tolerance, complaint
+        against,
+        sample,
+        output,
+        absolute,
+        scaled,
+        index,
+        _plain(actual[index]),
+        _plain(expected[index]),
+        tolerance,
+        complaint,
     )
 
 
@@ -159,4 +178,4 @@ def _short(element: object) -> str:
 
 def _plain(element: object) -> object:
     """A numpy scalar as the Python number or word that prints without its type."""
-    return element.item() if isinstance(element, np.generic) else element
+    return cast("object", element.item()) if isinstance(element, np.generic) else element

@@ -7,7 +7,7 @@ import numpy as np
 from gcomp.ir import Value
 from gcomp.op import Constant
 from gcomp.ops import Add, BatchNormalization, Conv, Gemm, Mul, Sub
-from gcomp.rewrite import RewritePass, constant, either_order, made_by, only_user, require, rewrite
+from gcomp.rewrite import RewritePass, altered, constant, either_order, made_by, only_user, require, rewrite
 from gcomp.types import Array
 
 
@@ -43,7 +43,9 @@ def batchnorm_to_scale(norm: BatchNormalization) -> Add:
     """BatchNormalization(x) -> Add(Mul(x, factor), offset)"""
     factor, offset = factor_and_offset(norm)
     shape = (-1, *[1] * (norm.x.type.rank - 2))
-    return Add(Mul(norm.x, rounded(factor.reshape(shape), norm.x)), rounded(offset.reshape(shape), norm.x))
+    return Add(
+        Mul(norm.x, rounded(factor.reshape(shape), norm.x)).result, rounded(offset.reshape(shape), norm.x)
+    )
 
 
 @rewrite
@@ -97,11 +99,10 @@ def scaled_conv(conv: Conv, factor: Array | float, offset: Array | float) -> Con
     weights = constant(conv.w)
     bias = constant(conv.b).astype(np.float64) if conv.b is not None else np.zeros(len(weights))
     per_row = np.reshape(np.broadcast_to(factor, len(weights)), (-1, *[1] * (weights.ndim - 1)))
-    return Conv(
-        conv.x,
-        conv.w if np.all(per_row == 1) else rounded(weights * per_row, conv.w),
-        rounded(bias * factor + offset, conv.w),
-        **conv.attributes,
+    return altered(
+        conv,
+        w=conv.w if np.all(per_row == 1) else rounded(weights * per_row, conv.w),
+        b=rounded(bias * factor + offset, conv.w),
     )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,7 +23,7 @@ class FoldConstants:
     a million elements is cheaper to run than to store.
     """
 
-    name: ClassVar[str] = "fold-constants"
+    name: str = field(default="fold-constants", init=False)
     growth: int = 1 << 16
 
     def run(self, graph: Graph) -> bool:

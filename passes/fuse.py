@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
 
 from gcomp.diagnostics import InferenceError
 from gcomp.ir import Graph, Op, Value
@@ -25,7 +24,7 @@ class Fuse:
     twice; smaller operands broadcast from outside. `size` bounds the members of a group.
     """
 
-    name: ClassVar[str] = "fuse"
+    name: str = field(default="fuse", init=False)
     size: int = 24
 
     def run(self, graph: Graph) -> bool:
@@ -178,11 +177,12 @@ def build(members: list[Op], roles: dict[Op, str]) -> Group:
             else:
                 outside[value] = None
                 mapping[value] = body.add_input(value.type)
+    anchor = -1
     for op in members:
+        if roles[op] == "anchor":
+            anchor = len(body.ops)
         mapping.update(zip(op.results, body.add(op.clone(mapping)).results, strict=True))
     body.outputs, body.output_names = [mapping[last.results[0]]], [""]
-    anchors = [op for op in members if roles[op] == "anchor"]
-    anchor = body.ops.index(mapping[anchors[0].results[0]].owner) if anchors else -1
     group = Group(tuple(outside), body, anchor)
     supersede(last, [group.result, *[None for _ in last.results[1:]]], members)
     return group

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
 
 from gcomp.ir import Graph, Op, Value
-from gcomp.kernel import Compute, Load, Reduce, inlined, walk
+from gcomp.kernel import Compute, Expr, Literal_, Load, Reduce, Select, inlined, walk
 from gcomp.lowering import lower_op
 from gcomp.op import Constant, Operator
 from gcomp.ops import Concat, Conv, Group, Relayout
@@ -19,12 +18,13 @@ from gcomp.types import F32, Layout, channels_last
 class ChannelsLast:
     """Gives results of convolutions, and of what follows them channel by channel, `channels_last` in blocks.
 
-    A `Relayout` stands wherever another layout is needed: before an operator that moves or mixes channels,
-    and before outputs. A convolution of few channels, as the first of a network, reads row-major. Layouts
-    change only the speed: every operator means the same whatever the layouts of its operands.
+    A `Relayout` stands wherever another layout is needed: before a view, before an operator that mixes
+    channels, and before outputs. What copies anyway, as Transpose, reads what there is and writes row-major.
+    A convolution of few channels, as the first of a network, reads row-major. Layouts change only the speed:
+    every operator means the same whatever the layouts of its operands.
     """
 
-    name: ClassVar[str] = "layout"
+    name: str = field(default="layout", init=False)
     block: int = 16
 
     def run(self, graph: Graph) -> bool:
@@ -67,8 +67,11 @@ class ChannelsLast:
             whole = all(_channels(value) % self.block == 0 for value in op.inputs_[:-1])
             if _is_image(op.result) and (whole or op.axis % 4 != 1):
                 return [blocked for _ in op.operands], blocked
-        if not isinstance(op, Operator) or op.regions or not keeps_channels(op):
+        if not isinstance(op, Operator) or op.regions or not op.has_lower():
             return plain, None
+        if not keeps_channels(op):
+            as_is = [value.type.layout if value is not None else None for value in op.operands]
+            return as_is if moves(op) else plain, None
         operands = [self._read(value, blocked) for value in op.operands]
         result = op.results[0]
         wide = (
@@ -122,8 +125,6 @@ def keeps_channels(op: Operator) -> bool:
 
     Not so for a mere view, as a Squeeze: it costs nothing row-major.
     """
-    if not op.has_lower():
-        return False
     kernel = lower_op(op)
     sums = False
     for stage in inlined(kernel.stages, lambda tensor: tensor in kernel.results):
@@ -136,6 +137,29 @@ def keeps_channels(op: Operator) -> bool:
                 if not all(index is axis or size == 1 for index, axis, size in own):
                     return False
     return sums or op.results[0].type.rank == 4
+
+
+def moves(op: Operator) -> bool:
+    """Whether `op` is no view and copies each element of its operands at most once, as Transpose does."""
+    result = op.results[0]
+    read = sum(v.type.size for v in op.inputs if v.type.dtype == result.type.dtype)
+    size = result.type.size
+    fewer = size == read or (isinstance(size, int) and isinstance(read, int) and size < read)
+    if op.view_of is not None or len(op.results) != 1 or not fewer:
+        return False
+    kernel = lower_op(op)
+    stages = inlined(kernel.stages, lambda tensor: tensor in kernel.results)
+    return all(isinstance(stage, Compute) and _is_copy(stage.value) for stage in stages)
+
+
+def _is_copy(x: Expr) -> bool:
+    match x:
+        case Load() | Literal_():
+            return True
+        case Select(then=then, other=other):
+            return _is_copy(then) and _is_copy(other)
+        case _:
+            return False
 
 
 def _layouts(graph: Graph) -> list[list[Layout | None]]:

@@ -35,7 +35,17 @@ from gcomp.ops import (
     Transpose,
     Unsqueeze,
 )
-from gcomp.rewrite import RewritePass, constant, either_order, made_by, only_user, require, rewrite, unread
+from gcomp.rewrite import (
+    RewritePass,
+    altered,
+    constant,
+    either_order,
+    made_by,
+    only_user,
+    require,
+    rewrite,
+    unread,
+)
 
 
 @rewrite
@@ -183,8 +193,7 @@ def add_to_gemm(op: Add) -> Gemm:
 def pad_into_conv(op: Conv) -> Conv:
     """Conv(Pad(x), w, b) -> Conv(x, w, b), padding more"""
     pad = made_by(op.x, Pad)
-    attributes = op.attributes | {"pads": padded(pad, op), "auto_pad": "NOTSET"}
-    return Conv(pad.data, op.w, op.b, **attributes)
+    return altered(op, x=pad.data, pads=padded(pad, op))
 
 
 @rewrite
@@ -193,8 +202,7 @@ def pad_into_pool(op: AveragePool) -> AveragePool:
     pad = made_by(op.x, Pad)
     require(not op.ceil_mode, "windows inside the padded input")
     require(bool(op.count_include_pad) or not any(op.pads or ()), "padding that counts")
-    attributes = op.attributes | {"pads": padded(pad, op), "auto_pad": "NOTSET", "count_include_pad": 1}
-    return AveragePool(pad.data, **attributes)
+    return altered(op, x=pad.data, pads=padded(pad, op), count_include_pad=1)
 
 
 def unchanged(value: Value, result: Value) -> Value:
@@ -216,7 +224,7 @@ def reshaped(value: Value, result: Value) -> Reshape:
     require(not unknown or 0 not in shape, "no empty axis beside a symbolic one")
     for axis in unknown:
         shape[axis] = -1
-    return Reshape(value, Constant(np.array(shape, np.int64)), allowzero=int(0 in shape))
+    return Reshape(value, Constant(np.array(shape, np.int64)).result, allowzero=int(0 in shape))
 
 
 def padded(pad: Pad, op: Conv | AveragePool) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ FLOORS = (
     "ops rewrite pipeline evaluate specialise plan target",
     "text parser lift save native passes backends",
     "compiler",
-    "testing session bisect profile report",
+    "testing data verify stopwatch peers session bisect profile report",
     "__init__ __main__ cli",
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms.split()}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gcomp.ir import Graph
 from gcomp.target import Module, Target
+
+if TYPE_CHECKING:
+    from .cpu import Cpu
 
 
 @dataclass(frozen=True)
@@ -24,14 +28,15 @@ class LLVM(Target):
 
     @property
     def pipeline(self) -> str:
-        from .cpu import from_options
-
-        lanes = max(4, from_options(self._cpu_options).vector_bytes // 4)
+        lanes = max(4, self.processor.vector_bytes // 4)
         return f"fold-constants,simplify,fold-batchnorm,clean,layout{{block={lanes}}},clean,fuse"
 
     @property
-    def _cpu_options(self) -> dict[str, str]:
-        return {"triple": self.triple, "cpu": self.cpu, "features": self.features}
+    def processor(self) -> Cpu:
+        """The processor that the options describe. Raises `InputError`."""
+        from .cpu import from_options
+
+        return from_options({"triple": self.triple, "cpu": self.cpu, "features": self.features})
 
     def available(self) -> str | None:
         try:
@@ -41,10 +46,29 @@ class LLVM(Target):
         return None
 
     def build(self, graph: Graph, *, name: str, threads: int, host_steps: bool) -> Module:
-        from .cpu import from_options
         from .module import compile_graph
 
-        return compile_graph(graph, from_options(self._cpu_options), name, self.templates)
+        return compile_graph(graph, self.processor, name, self.templates)
+
+    def restore(self, key: str, again: Callable[[], Module]) -> Module | None:
+        from .cache import key as hashed
+        from .module import LLVMModule
+        from .stored import restore
+
+        def source() -> tuple[Graph, Any]:
+            module = again()
+            assert isinstance(module, LLVMModule)
+            return module.graph, module.program
+
+        return restore(hashed("module", key, self.processor), source)
+
+    def keep(self, key: str, module: Module) -> None:
+        from .cache import key as hashed
+        from .module import LLVMModule
+        from .stored import keep
+
+        if isinstance(module, LLVMModule):
+            keep(hashed("module", key, self.processor), module)
 
 
 TARGETS: dict[str, type[Target]] = {"llvm": LLVM}

@@ -1,4 +1,4 @@
-"""The C interface of an artefact: its types and symbols as LLVM sees them, and the code of its entry points."""
+"""The C interface of an artefact: its types and symbols as LLVM sees them, the code of its entry points."""
 
 from __future__ import annotations
 
@@ -21,9 +21,6 @@ TENSOR_TYPE = "{ ptr, i32, i32, ptr }"
 
 CONTEXT_TYPE = "{ i32, i32, ptr, ptr, ptr, ptr, ptr, ptr }"
 """`gcomp_ctx`: abi, cpu, weights, arena, alloc, free, parallel_for, user."""
-
-ENTRY_TYPE = "i32 (ptr, ptr, ptr, ptr)"
-"""`NAME_entry(weights, arena, in, out)`, the hidden function behind `NAME_run`; returns an `ErrorCode`."""
 
 Weights = Literal["embedded", "external", "none"]
 """Where weights come from: the symbol `NAME_weights`, only the context, or there are none."""
@@ -71,7 +68,8 @@ def prologue_text(
     """A whole LLVM module: everything of the artefact but `NAME_entry`, which it declares, and the weights.
 
     `NAME_run` checks context, processor, arena, weights and every tensor, in code that any processor of the
-    architecture runs, then calls `NAME_entry`. Raises `BuildError` for sizes that are not known.
+    architecture runs, then calls the hidden `i32 NAME_entry(weights, arena, in, out)`, all pointers, for an
+    `ErrorCode`. Raises `BuildError` for sizes that are not known.
     """
     for port in (*inputs, *outputs):
         if not all(isinstance(size, int) for size in port.shape):

@@ -1,4 +1,4 @@
-"""Tables of architectures: instruction sets that LLVM may use by itself, processors with them, vector files."""
+"""Tables of architectures: instruction sets that LLVM may use by itself, processors, vector registers."""
 
 from __future__ import annotations
 

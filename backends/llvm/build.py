@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gcomp.native import ALIGNMENT, ErrorCode, aligned
+from gcomp.native import ALIGNMENT, aligned
 from gcomp.plan import Plan, Step
 from gcomp.plan import View as Place
 from gcomp.types import Array
@@ -60,7 +60,7 @@ class Weights:
 
     def blob(self) -> Array:
         """All parts in one aligned array of bytes; gaps are zero."""
-        memory = aligned(max(self.bytes, 1))
+        memory = aligned(self.bytes)
         end = 0
         for offset, make in self.parts:
             array = np.ascontiguousarray(make())
@@ -199,7 +199,7 @@ def _entry(name: str, plan: Plan, calls: list[Call], cpu: Cpu) -> str:
         going, failed = fn.label("next"), fn.label("failed")
         fn.branch(fn.value(f"icmp eq i32 {code}, 0"), going, failed)
         fn.block(failed)
-        fn.do(f"ret i32 {int(ErrorCode.INDEX)}")
+        fn.do(f"ret i32 {code}")
         fn.block(going)
     fn.do("ret i32 0")
     return _module(fn, cpu)

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -36,7 +37,7 @@ def key(*parts: object) -> str:
 
 
 def get(name: str) -> bytes | None:
-    """The entry called `name`; None if there is none, or it is damaged (then it is removed), or the cache is off.
+    """The entry called `name`; None if there is none, the cache is off, or it is damaged, when it is removed.
 
     Raises `BuildError` if `GCOMP_CACHE` names a folder that cannot be used.
     """
@@ -45,7 +46,7 @@ def get(name: str) -> bytes | None:
 
 
 def put(name: str, data: bytes) -> None:
-    """Keeps `data` as the entry `name`; processes that do so at once do not harm each other. Raises as `get`."""
+    """Keeps `data` as the entry `name`; processes may do so at once. Raises as `get`, warns if it cannot."""
     store = _store(os.environ.get("GCOMP_CACHE"))
     if store:
         store.put(name, data)
@@ -69,10 +70,8 @@ class Store:
         if text[:start] != _MAGIC + hashlib.sha256(text[start:]).digest():
             path.unlink(missing_ok=True)
             return None
-        try:
+        with suppress(OSError):  # another process may have just removed it
             os.utime(path)  # the time of last use
-        except OSError:  # another process has just removed it
-            pass
         return text[start:]
 
     def put(self, name: str, data: bytes) -> None:

@@ -19,8 +19,8 @@ from .architectures import ARCHITECTURES, Architecture, architecture_of
 class Cpu:
     """A processor to compile for.
 
-    `name` only decides scheduling; `features` are the instruction sets beyond the architecture's baseline that
-    code may use, hence those that an artefact requires.
+    `name` only decides scheduling; `features` are the instruction sets beyond the architecture's baseline
+    that code may use, hence those that an artefact requires.
     """
 
     triple: str

@@ -162,7 +162,7 @@ def machine_of(triple: str) -> int:
 
 
 def machine_in(start: bytes) -> int:
-    """ELF's number for the processor, from the first 20 bytes of an object. Raises `BuildError` for anything else."""
+    """ELF's number for the processor, from the first 20 bytes of an object. Raises `BuildError`."""
     if len(start) < 20 or start[:4] != b"\x7fELF" or start[4] not in (1, 2) or start[5] != 1:
         raise BuildError("not a little-endian ELF object")
     return int.from_bytes(start[18:20], "little")
@@ -197,7 +197,7 @@ class Object:
     """
 
     def __init__(self, data: bytearray | mmap.mmap) -> None:
-        self.machine = machine_in(data[:20])
+        self.machine = machine_in(bytes(data[:20]))
         self.data, self.format = data, Format(64 if data[4] == 2 else 32)
         header = self.format.header.unpack_from(data)
         self._offset, count = header[6], header[12]
@@ -231,7 +231,7 @@ class Object:
         return [self.name(s) for s in self.symbols()[1:] if s.section == 0 and s.info >> 4 != _LOCAL]
 
     def localise(self) -> None:
-        """Makes every hidden symbol that is defined here local, in place, so that no other object can see it."""
+        """Makes every hidden symbol that is defined here local, in place: no other object can see it."""
         table, old = self.sections[self.symbol_table], self.symbols()
         changed = [
             s._replace(info=s.info & 15, other=s.other & ~3) if s.section and s.other & 3 else s for s in old

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ class Linker:
 
 
 def find_linker(machine: int) -> Linker:
-    """The first that can link objects for ELF's number `machine`. Raises `BuildError` with a remedy if none can."""
+    """The first that can link objects for ELF's number `machine`. Raises `BuildError` with a remedy."""
     if importlib.util.find_spec("ziglang"):
         return Linker((sys.executable, "-m", "ziglang", "ld.lld"))
     if found := shutil.which("ld.lld"):
@@ -80,7 +80,7 @@ def link_shared(
     defsym: Mapping[str, str] | None = None,
     linker: Linker | None = None,
 ) -> None:
-    """Links a shared object that needs no other and shows only `exports` and the `defsym` aliases (alias -> symbol).
+    """Links a shared object that needs no other and shows only `exports` and `defsym`, aliases by name.
 
     It has no soname: a program linked with its path finds it by that path.
     Raises `BuildError` for undefined symbols, without a linker, or where `out` cannot be written.
@@ -118,7 +118,7 @@ def relocatable(objects: Sequence[Path], out: Path, *, linker: Linker | None = N
 
 
 def archive(objects: Sequence[Path], out: Path, *, linker: Linker | None = None) -> None:
-    """An archive (`.a`) of one object made by `relocatable`, with an index of its symbols. Raises as `link_shared`."""
+    """An archive (`.a`) of one object made by `relocatable`, with an index. Raises as `link_shared`."""
     with tempfile.TemporaryDirectory(prefix="gcomp-") as folder, writing(out) as target:
         member = Path(folder) / "gcomp.o"
         relocatable(objects, member, linker=linker)
@@ -138,7 +138,7 @@ def archive(objects: Sequence[Path], out: Path, *, linker: Linker | None = None)
 
 
 @contextmanager
-def writing(out: Path) -> Iterator[Path]:
+def writing(out: Path) -> Generator[Path, None, None]:
     """A path beside `out` to write to; it replaces `out` at the end, or goes if an error is raised.
 
     Raises `BuildError` where the folder or the file cannot be written.

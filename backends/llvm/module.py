@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from gcomp.plan import plan
 from gcomp.target import Module, ports
 from gcomp.timing import phase
 from gcomp.types import Array
+from gcomp.version import __version__
 
 from .abi import Weights, identifier, prologue_text
 from .build import Program, build
@@ -31,17 +33,59 @@ def compile_graph(graph: Graph, cpu: Cpu, name: str, templates: bool) -> LLVMMod
         program = build(planned, cpu, identifier(name), templates)
     with phase(timings, "codegen"):
         objects = program.objects()
-    return LLVMModule(graph, program, objects, timings)
+    with phase(timings, "weights"):
+        weights = program.weights.blob()
+    inputs, outputs = ports(graph)
+    artefact = Artefact(program.name, cpu, inputs, outputs, program.arena_bytes, objects, weights)
+    return LLVMModule(artefact, lambda: (graph, program), timings)
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """What a compiled graph consists of: kernels and entry function as objects, and the constants that they read.
+
+    `weights` is a blob of bytes aligned to 64.
+    """
+
+    name: str
+    cpu: Cpu
+    inputs: Sequence[Port]
+    outputs: Sequence[Port]
+    arena_bytes: int
+    objects: list[bytes]
+    weights: Array
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What the artefact says of itself, as JSON can hold it."""
+        def described(port: Port) -> dict[str, Any]:
+            return {"name": port.name, "dtype": port.dtype.name, "shape": list(port.shape)}
+
+        return {
+            "abi": ABI,
+            "name": self.name,
+            "inputs": [described(port) for port in self.inputs],
+            "outputs": [described(port) for port in self.outputs],
+            "arena_bytes": self.arena_bytes,
+            "weights_bytes": self.weights.nbytes,
+            "target": {"triple": self.cpu.triple, "cpu": self.cpu.name, "features": list(self.cpu.features)},
+            "compiler": f"gcomp {__version__}",
+        }
 
 
 class LLVMModule(Module):
-    """Object code and weights. It is loaded into this process when it is first called."""
+    """Object code and weights. It is loaded into this process when it is first called.
 
-    def __init__(self, graph: Graph, program: Program, objects: list[bytes], timings: dict[str, float]) -> None:
-        self.graph, self.program, self.timings = graph, program, timings
-        self.inputs, self.outputs = ports(graph)
+    `source` gives the optimised graph and the program, which are only needed to look at them.
+    """
+
+    def __init__(
+        self, artefact: Artefact, source: Callable[[], tuple[Graph, Program]], timings: dict[str, float]
+    ) -> None:
+        self.artefact, self.timings = artefact, timings
+        self.inputs, self.outputs = artefact.inputs, artefact.outputs
         self.host_steps: list[str] = []
-        self.objects = objects
+        self._source = source
 
     def __call__(self, *arrays: Any) -> list[Array]:
         return self._native(*arrays)
@@ -50,64 +94,50 @@ class LLVMModule(Module):
         return self._native.run(inputs)
 
     @property
+    def graph(self) -> Graph:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._made[0]
+
+    @property
+    def program(self) -> Program:
+        """The plan and the kernels as text."""
+        return self._made[1]
+
+    @cached_property
+    def _made(self) -> tuple[Graph, Program]:
+        return self._source()
+
+    @property
     def arena_bytes(self) -> int:
-        return self.program.arena_bytes
-
-    @cached_property
-    def weights(self) -> Array:
-        """All constants as the kernels read them, in one aligned blob."""
-        with phase(self.timings, "weights"):
-            return self.program.weights.blob()
-
-    @cached_property
-    def manifest(self) -> dict[str, Any]:
-        """What the artefact says of itself."""
-        from gcomp import __version__
-
-        def described(port: Port) -> dict[str, Any]:
-            return {"name": port.name, "dtype": port.dtype.name, "shape": list(port.shape)}
-
-        cpu = self.program.cpu
-        return {
-            "abi": ABI,
-            "name": self.program.name,
-            "inputs": [described(port) for port in self.inputs],
-            "outputs": [described(port) for port in self.outputs],
-            "arena_bytes": self.arena_bytes,
-            "weights_bytes": self.program.weights.bytes,
-            "target": {"triple": cpu.triple, "cpu": cpu.name, "features": list(cpu.features)},
-            "compiler": f"gcomp {__version__}",
-        }
+        return self.artefact.arena_bytes
 
     @cached_property
     def _native(self) -> NativeModule:
-        program = self.program
-        if program.cpu.arch != host().arch:
-            raise BuildError(f"{program.name}: compiled for {program.cpu.triple}, this machine is {host().triple}")
-        name = program.name
+        artefact = self.artefact
+        name, weights = artefact.name, artefact.weights
+        if artefact.cpu.arch != host().arch:
+            raise BuildError(f"{name}: compiled for {artefact.cpu.triple}, this machine is {host().triple}")
         with phase(self.timings, "load"):
-            loaded = load_objects([*self.objects, self.prologue_object("external" if program.weights.bytes else "none")], [f"{name}_run", f"{name}_init"])
+            entries = self.prologue_object("external" if weights.nbytes else "none")
+            loaded = load_objects([*artefact.objects, entries], [f"{name}_run", f"{name}_init"])
             run, init = (loaded.addresses[f"{name}_{part}"] for part in ("run", "init"))
-        weights = self.weights
-        return NativeModule(
-            self.manifest, run=run, init=init, weights=weights.ctypes.data, keepalive=(loaded, weights)
-        )
+        address = weights.ctypes.data if weights.nbytes else None
+        return NativeModule(artefact.manifest, run=run, init=init, weights=address, keepalive=(loaded, weights))
 
     def prologue_text(self, weights: Weights) -> str:
         """The LLVM text of the entry points, for weights from inside, from the context, or none."""
-        program = self.program
+        artefact = self.artefact
         return prologue_text(
-            program.name,
-            program.cpu,
+            artefact.name,
+            artefact.cpu,
             self.inputs,
             self.outputs,
-            arena_bytes=program.arena_bytes,
-            manifest=json.dumps(self.manifest),
+            arena_bytes=artefact.arena_bytes,
+            manifest=json.dumps(artefact.manifest),
             weights=weights,
         )
 
     def prologue_object(self, weights: Weights) -> bytes:
-        return emit_object(self.prologue_text(weights), self.program.cpu, False)
+        return emit_object(self.prologue_text(weights), self.artefact.cpu, False)
 
     def save(self, path: str | Path) -> list[Path]:
         from .save import save

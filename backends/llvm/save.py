@@ -34,7 +34,7 @@ def save(module: LLVMModule, path: Path) -> list[Path]:
 
 
 def _shared(module: LLVMModule, path: Path) -> None:
-    name = module.program.name
+    name = module.artefact.name
     with _objects(module) as objects:
         link_shared(objects, path, public_symbols(name), defsym={"gcomp_manifest": f"{name}_manifest"})
 
@@ -50,13 +50,13 @@ def _object(module: LLVMModule, path: Path) -> None:
 
 
 def _header(module: LLVMModule, path: Path) -> None:
-    program = module.program
+    artefact = module.artefact
     text = header_text(
-        program.name,
+        artefact.name,
         module.inputs,
         module.outputs,
-        arena_bytes=program.arena_bytes,
-        weights_bytes=program.weights.bytes,
+        arena_bytes=artefact.arena_bytes,
+        weights_bytes=artefact.weights.nbytes,
     )
     with replacing(path) as file:
         file.write(text.encode())
@@ -78,22 +78,22 @@ def _text(module: LLVMModule, path: Path, assembly: bool) -> None:
 
 
 def _weights(module: LLVMModule) -> Weights:
-    return "embedded" if module.program.weights.bytes else "none"
+    return "embedded" if module.artefact.weights.nbytes else "none"
 
 
 @contextmanager
 def _objects(module: LLVMModule) -> Iterator[list[Path]]:
     """The module's objects as files: kernels, entry, prologue, weights."""
-    program = module.program
+    artefact = module.artefact
     with tempfile.TemporaryDirectory(prefix="gcomp-") as folder:
         paths: list[Path] = []
-        for number, data in enumerate([*module.objects, module.prologue_object(_weights(module))]):
+        for number, data in enumerate([*artefact.objects, module.prologue_object(_weights(module))]):
             paths.append(Path(folder) / f"{number}.o")
             paths[-1].write_bytes(data)
-        if program.weights.bytes:
+        if artefact.weights.nbytes:
             paths.append(Path(folder) / "weights.o")
             with open(paths[-1], "wb") as file:
-                write_data_object(file, {f"{program.name}_weights": module.weights}, program.cpu.triple)
+                write_data_object(file, {f"{artefact.name}_weights": artefact.weights}, artefact.cpu.triple)
         yield paths
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from gcomp import expr as e
 from gcomp.diagnostics import UnsupportedError
 from gcomp.kernel import children, walk
+from gcomp.native import ErrorCode
 from gcomp.types import I64, DType
 
 from .access import Element, at_zero, coefficient
@@ -296,6 +297,8 @@ class Evaluator:
         if of.is_float and to.is_float:
             if of.bytes == to.bytes:  # f16 and bf16
                 a, source = self.fn.value(f"fpext {source} {a} to {vector('float', lanes)}"), vector("float", lanes)
+            elif of.bytes == 8 and to.bytes == 2:  # LLVM would call a function
+                a, source = self._to_odd(a, lanes), vector("float", lanes)
             return self.fn.value(f"{'fpext' if of.bytes < to.bytes else 'fptrunc'} {source} {a} to {target}")
         if of.is_float:
             name = f"llvm.fpto{'s' if to.is_signed else 'u'}i.sat.{mangled(scalar(to), lanes)}.{mangled(scalar(of), lanes)}"
@@ -305,6 +308,26 @@ class Evaluator:
         if of.name == "bool" or of.bytes < to.bytes:
             return self.fn.value(f"{'sext' if of.is_signed else 'zext'} {source} {a} to {target}")
         return a if of.bytes == to.bytes else self.fn.value(f"trunc {source} {a} to {target}")
+
+    def _to_odd(self, a: Value, lanes: int) -> Value:
+        """A double as the float that rounding to odd gives, which may be rounded again without harm.
+
+        Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", IEEE Trans. Computers 57(4), 2008.
+        """
+        fn = self.fn
+        double, single, bits = vector("double", lanes), vector("float", lanes), vector("i32", lanes)
+        test, one = vector("i1", lanes), fn.splat("1", "i32", lanes)
+        near = fn.value(f"fptrunc {double} {a} to {single}")
+        back = fn.value(f"fpext {single} {near} to {double}")
+        size, got = (fn.call(double, f"llvm.fabs.{mangled('double', lanes)}", [(double, v)]) for v in (a, back))
+        pattern = fn.value(f"bitcast {single} {near} to {bits}")
+        even = fn.value(f"icmp eq {bits} {fn.value(f'and {bits} {pattern}, {one}')}, {fn.splat('0', 'i32', lanes)}")
+        less, more = (fn.value(f"fcmp {order} {double} {got}, {size}") for order in ("olt", "ogt"))
+        up, down = fn.value(f"add {bits} {pattern}, {one}"), fn.value(f"sub {bits} {pattern}, {one}")
+        moved = fn.value(f"select {test} {less}, {bits} {up}, {bits} {pattern}")
+        moved = fn.value(f"select {test} {more}, {bits} {down}, {bits} {moved}")
+        odd = fn.value(f"select {test} {even}, {bits} {moved}, {bits} {pattern}")
+        return fn.value(f"bitcast {bits} {odd} to {single}")
 
     def _checked(self, x: e.Checked) -> Value:
         assert self.failed is not None and isinstance(x.extent, int)
@@ -317,7 +340,7 @@ class Evaluator:
                 any_bad = self.fn.value(f"and <{lanes} x i1> {bad}, {self.mask}")
             any_bad = self.fn.call("i1", f"llvm.vector.reduce.or.v{lanes}i1", [(f"<{lanes} x i1>", any_bad)])
         before = self.fn.load(self.failed, "i32", 4)
-        self.fn.store(self.fn.value(f"select i1 {any_bad}, i32 1, i32 {before}"), self.failed, "i32", 4)
+        self.fn.store(self.fn.value(f"select i1 {any_bad}, i32 {int(ErrorCode.INDEX)}, i32 {before}"), self.failed, "i32", 4)
         return self.fn.value(f"select {vector('i1', lanes)} {bad}, {type} {self._zero(I64, lanes)}, {type} {index}")
 
     def _reduce(self, x: e.Reduce) -> Value:

@@ -16,7 +16,7 @@ VERBS = ("compile", "run", "bench", "inspect", "optimize", "verify", "targets")
 
 
 class Verbs(click.Group):
-    """Finds `gcomp VERB` in the file of that name; an error that gcomp explains ends the program with status 1."""
+    """Finds a verb in the file of its name; an error that gcomp explains ends the program with status 1."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -39,8 +39,8 @@ def commands() -> None:
     """Compiles ONNX models into native code that you can trust."""
 
 
-def run() -> None:
-    """Runs the command line of this process. Exit status: 0 for success, 1 for an error, 2 for wrong usage."""
+def main() -> None:
+    """Runs this process's command line. Exit status: 0 for success, 1 for an error, 2 for wrong usage."""
     warnings.showwarning = _show_warning
     commands(prog_name="gcomp")
 

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 @takes_recipe
 @takes_data
 @click.option(
-    "--seconds", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True, help="Time to spend."
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=3.0,
+    show_default=True,
+    help="Time to spend.",
 )
 @as_json
 def command(recipe: Recipe, data: Data, seconds: float, as_json: bool) -> None:
@@ -35,7 +39,9 @@ def command(recipe: Recipe, data: Data, seconds: float, as_json: bool) -> None:
         module.run(sample)  # code is loaded, and specialised to sizes still open, by the first call
         compile_seconds = time.perf_counter() - start
     with progress(f"timing {recipe.source.path}"):
-        done = race(module, recipe.source.path if recipe.source.is_onnx else None, sample, recipe.threads, seconds)
+        done = race(
+            module, recipe.source.path if recipe.source.is_onnx else None, sample, recipe.threads, seconds
+        )
     facts: dict[str, Any] = {
         "compile_seconds": compile_seconds,
         "threads": recipe.threads,

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and what they say together: a model, its sizes, how it is to be compiled."""
+"""Options that several verbs share, and what they say together: a model, its sizes, how to compile it."""
 
 from __future__ import annotations
 
@@ -24,32 +24,21 @@ PRECISIONS = ("strict", "fp32", "bf16", "fp16")
 TEXT_SUFFIX = ".gc"
 
 
-class NamedShape(click.ParamType[tuple[str, Shape]]):
-    name = "NAME=SIZES"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, Shape]:
-        name, equals, sizes = str(value).rpartition("=")
-        try:
-            if not name or not equals:
-                raise ValueError(value)
-            shape = tuple(int(size) for size in sizes.split(",") if sizes)
-            if any(size < 0 for size in shape):
-                raise ValueError(value)
-        except ValueError:
-            self.fail(f"{value!r} is not of the form x=1,3,224,224", param, ctx)
-        return name, shape
+def named_shape(text: str) -> tuple[str, Shape]:
+    """Reads `x=1,3,224,224`; nothing after the sign for a scalar."""
+    name, equals, sizes = text.rpartition("=")
+    numbers = sizes.split(",") if sizes else []
+    if not name or not equals or not all(number.strip().isdecimal() for number in numbers):
+        raise click.BadParameter(f"{text!r} is not of the form x=1,3,224,224")
+    return name, tuple(map(int, numbers))
 
 
-class NamedSize(click.ParamType[tuple[str, int]]):
-    name = "NAME=N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        name, _, size = str(value).rpartition("=")
-        if not name or not size.isdecimal():
-            self.fail(f"{value!r} is not of the form batch=1", param, ctx)
-        return name, int(size)
+def named_size(text: str) -> tuple[str, int]:
+    """Reads `batch=1`."""
+    name, _, size = text.rpartition("=")
+    if not name or not size.isdecimal():
+        raise click.BadParameter(f"{text!r} is not of the form batch=1")
+    return name, int(size)
 
 
 @dataclass(frozen=True)
@@ -84,7 +73,7 @@ class Recipe:
     files: tuple[Path, ...]
 
     def compile(self, graph: Graph | None = None, name: str | None = None) -> Module:
-        """The module for the source, or for its graph where that is there already; `name` prefixes its symbols."""
+        """The module for the source, or its graph if that is there already; `name` prefixes its symbols."""
         from ..compiler import compile
 
         return compile(
@@ -137,9 +126,19 @@ def takes_source(command: Command) -> Command:
 
     @click.argument("model", type=click.Path(path_type=Path))
     @click.option(
-        "--shape", type=NamedShape(), multiple=True, help="Shape of an input, as in x=1,3,224,224; repeatable."
+        "--shape",
+        type=named_shape,
+        metavar="NAME=SIZES",
+        multiple=True,
+        help="Shape of an input, as in x=1,3,224,224; repeatable.",
     )
-    @click.option("--dim", type=NamedSize(), multiple=True, help="A symbolic size, as in batch=1; repeatable.")
+    @click.option(
+        "--dim",
+        type=named_size,
+        metavar="NAME=N",
+        multiple=True,
+        help="A symbolic size, as in batch=1; repeatable.",
+    )
     @wraps(command)
     def wrapped(
         model: Path, shape: list[tuple[str, Shape]], dim: list[tuple[str, int]], **others: Any
@@ -154,9 +153,14 @@ def takes_recipe(command: Command) -> Command:
 
     @takes_source
     @click.option(
-        "--target", default=DEFAULT_TARGET, show_default=True, help="What to compile for, with options in braces."
+        "--target",
+        default=DEFAULT_TARGET,
+        show_default=True,
+        help="What to compile for, with options in braces.",
     )
-    @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of one run.")
+    @click.option(
+        "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of one run."
+    )
     @click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True)
     @click.option("--passes", help="Passes to run instead of the target's own, separated by commas.")
     @pass_files("A Python file with a pass. It runs first, or where --passes names it; repeatable.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -22,7 +22,7 @@ def report(as_json: bool, facts: dict[str, Any], lines: Iterable[str]) -> None:
 
 
 @contextmanager
-def progress(message: str) -> Iterator[None]:
+def progress(message: str) -> Generator[None, None, None]:
     """Shows that something goes on, where somebody watches."""
     if not sys.stderr.isatty():
         yield
@@ -68,9 +68,10 @@ def duration(seconds: float) -> str:
 def _jsonable(value: Any) -> Any:
     """JSON has no infinities and no NaN: they become words."""
     if isinstance(value, dict):
-        return {str(key): _jsonable(inner) for key, inner in value.items()}
+        items = cast("dict[Any, Any]", value).items()
+        return {str(key): _jsonable(inner) for key, inner in items}
     if isinstance(value, list | tuple):
-        return [_jsonable(inner) for inner in value]
+        return [_jsonable(inner) for inner in cast("list[Any]", value)]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value if isinstance(value, bool | int | float | str | None) else str(value)

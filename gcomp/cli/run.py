@@ -63,9 +63,7 @@ def _save(path: Path, results: list[dict[str, Array]]) -> None:
     if len(results) == 1:
         arrays = results[0]
     else:
-        arrays = {
-            name: np.concatenate([np.atleast_1d(one[name]) for one in results]) for name in results[0]
-        }
+        arrays = {name: np.concatenate([np.atleast_1d(one[name]) for one in results]) for name in results[0]}
     with replacing(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
 

@@ -52,7 +52,7 @@ def command(as_json: bool) -> None:
         [
             *table(("target", "available", "options"), rows),
             "",
-            f"processor: {host['processor']} ({host['architecture']}), {host['cores']} cores for this process",
+            f"processor: {host['processor']}, {host['architecture']}, {host['cores']} cores for this process",
             f"vector instructions: {', '.join(host['vector_sets']) or 'none that is known'}",
         ],
     )

@@ -30,6 +30,9 @@ from .tensors import array_of
 NODE_LIMIT = 1_000_000
 """Nodes after all functions are inlined; a model with more is refused."""
 
+OUTPUT_COUNTS = {"num_outputs", "outputs"}
+"""Fields that say how many results an operator gives, where ONNX counts the outputs of a node."""
+
 FunctionKey = tuple[str, str, str]
 
 
@@ -228,8 +231,8 @@ class Builder:
                 given[target] = self.region(attribute.g, scope, context)
             else:
                 given[target] = field_value(cls, target, attribute, self.folder)
-        if "num_outputs" in known:
-            given.setdefault("num_outputs", len(node.output))
+        for count in OUTPUT_COUNTS & set(known):
+            given.setdefault(count, len(node.output))
         return newest(cls(**given))
 
     def region(self, graph: GraphProto, scope: Scope, context: Context) -> Graph:

@@ -88,6 +88,8 @@ from .pad import Pad, Pad_2
 from .pool import AveragePool, GlobalAveragePool, GlobalLpPool, GlobalMaxPool, LpPool, MaxPool
 from .position import ArgMax, ArgMin
 from .power import Pow
+from .qlinear import ConvInteger, QLinearConv, QLinearMatMul
+from .quantized import DequantizeLinear, DynamicQuantizeLinear, QuantizeLinear
 from .rearrange import DepthToSpace, Expand, SpaceToDepth, Tile, Transpose, Trilu
 from .reduce import (
     ReduceL1,
@@ -114,7 +116,9 @@ from .reduce_by_attribute import (
     ReduceSum_1,
 )
 from .reshape import Flatten, Reshape, Shape, Size, Squeeze, Squeeze_1, Unsqueeze, Unsqueeze_1
+from .resize import Resize, Resize_10, Upsample_7, Upsample_9
 from .scatter import ScatterElements, ScatterND, Scatter_9
+from .sequence import ReverseSequence, TopK, TopK_1
 from .slices import Slice, Slice_1
 from .softmax import Hardmax, Hardmax_1, LogSoftmax, LogSoftmax_1, Softmax, Softmax_1
 from .standardize import (
@@ -154,14 +158,17 @@ __all__ = [
     "Concat",
     "ConstantOfShape",
     "Conv",
+    "ConvInteger",
     "ConvTranspose",
     "Cos",
     "Cosh",
     "CumSum",
     "DepthToSpace",
+    "DequantizeLinear",
     "Div",
     "Dropout",
     "Dropout_7",
+    "DynamicQuantizeLinear",
     "Einsum",
     "Elu",
     "Equal",
@@ -219,6 +226,9 @@ __all__ = [
     "Pad",
     "Pad_2",
     "Pow",
+    "QLinearConv",
+    "QLinearMatMul",
+    "QuantizeLinear",
     "RMSNormalization",
     "Range",
     "Reciprocal",
@@ -245,6 +255,9 @@ __all__ = [
     "Relayout",
     "Relu",
     "Reshape",
+    "Resize",
+    "Resize_10",
+    "ReverseSequence",
     "Round",
     "ScatterElements",
     "ScatterND",
@@ -275,10 +288,14 @@ __all__ = [
     "Tanh",
     "ThresholdedRelu",
     "Tile",
+    "TopK",
+    "TopK_1",
     "Transpose",
     "Trilu",
     "Unsqueeze",
     "Unsqueeze_1",
+    "Upsample_7",
+    "Upsample_9",
     "Where",
     "Xor",
 ]

@@ -1,4 +1,4 @@
-"""Arithmetic of each element: Add, Sub, Mul, Div, Mod, Pow, Min, Max, Sum, Mean, Neg, Abs, Sign, roundings, Sqrt."""
+"""Arithmetic of each element: sums, products, quotients, extremes, signs, roundings, roots."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import numpy as np
 from ..dim import floordiv, maximum, minimum
 from ..ir import Value
 from ..kernel import Expr, Kernel, Tensor, binary, cast, select, unary
-from ..op import Operator, argument, operator
+from ..op import Operator, argument, constant, operator
 from ..types import (
     F32,
     FLOATS,
     I32,
+    I64,
     INTEGERS,
     NUMBERS,
     Array,
@@ -105,6 +106,15 @@ class Div(BinaryOperator):
 
         return paired(lhs, rhs, quotient, self.result.type)
 
+    @classmethod
+    def samples(cls) -> Iterator[Operator]:
+        for left, right in broadcast_samples(cls.dtypes):
+            yield cls(argument(left, -9.0, 9.0), argument(right, 1.0, 5.0))
+        for dtype in (I32, I64):
+            special = np.array([np.iinfo(dtype.numpy).min, -7, 0, 7], dtype.numpy)
+            yield cls(constant(special), constant(np.array([[-1], [-2], [2], [3]], dtype.numpy)))
+        yield cls(argument(TensorType(I32, (5,))), constant(np.array(0, np.int32)))
+
 
 @operator(onnx="Mod", since=10)
 class Mod(BinaryOperator):
@@ -135,10 +145,12 @@ class Mod(BinaryOperator):
 
     @classmethod
     def samples(cls) -> Iterator[Operator]:
-        yield from super().samples()
-        integers = TensorType(I32, (4, 9))
-        yield cls(argument(integers, -9, 9), argument(integers, -3, 3), fmod=1)
-        yield cls(argument(integers, -9, 9), argument(integers, -3, 3))
+        for left, right in broadcast_samples(cls.dtypes):
+            yield cls.sample(argument(left, -9.0, 9.0), argument(right, 1.0, 5.0))
+        dividends = argument(TensorType(I32, (4, 6)), -9.0, 9.0)
+        for fmod in (0, 1):
+            yield cls(dividends, constant(np.array([-3, -2, -1, 1, 2, 3], np.int32)), fmod=fmod)
+        yield cls(dividends, constant(np.array(0, np.int32)))
 
 
 class VariadicOperator(Operator):

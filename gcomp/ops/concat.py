@@ -63,14 +63,6 @@ class Concat(Operator):
 
         return k.compute(type, element)
 
-    def parts(self) -> tuple[tuple[int, ...], ...]:
-        starts: list[tuple[int, ...]] = []
-        start, rank = 0, self.result.type.rank
-        for value in self.inputs_:
-            starts.append(tuple(start if axis == self.axis % rank else 0 for axis in range(rank)))
-            start += value.type.static_shape[self.axis]
-        return tuple(starts)
-
     def content(self, *inputs_: Content) -> Content:
         found: tuple[Dim, ...] = ()
         for part in inputs_:

@@ -35,7 +35,7 @@ from .superseded import Superseded
 class Cast(Operator):
     """`x` in the type with ONNX's number `to`.
 
-    Floats to integers truncate and saturate, NaN becomes 0; integers to narrower ones wrap; to bool: whether it is not 0.
+    Floats to integers truncate and saturate, NaN becomes 0; integers to narrower ones wrap; to bool: not 0.
     """
 
     x: Value
@@ -175,9 +175,9 @@ class Dropout(Operator):
     def lower(
         self, k: Kernel, data: Tensor, ratio: Tensor | None, training_mode: Tensor | None
     ) -> tuple[Tensor, ...]:
-        types = [value.type for value in self.results]
-        values = (lambda *i: data[i], lambda *i: literal(True, BOOL))
-        return tuple(k.compute(type, value) for type, value in zip(types, values, strict=False))
+        results = [k.compute(self.results[0].type, lambda *i: data[i])]
+        results += [k.compute(value.type, lambda *_: literal(True, BOOL)) for value in self.results[1:]]
+        return tuple(results)
 
     @classmethod
     def samples(cls) -> Iterator[Operator]:
@@ -222,5 +222,6 @@ def saturated(value: Any, dtype: DType) -> Array:
     least, greatest = dtype.numpy.type(info.min), dtype.numpy.type(info.max)
     whole = np.trunc(np.where(np.isnan(value), 0.0, value))
     inside = (whole > float(least)) & (whole < float(greatest))
-    converted = np.where(inside, whole, 0.0).astype(dtype.numpy)
-    return np.where(inside, converted, np.where(whole > 0, greatest, least))
+    converted: Array = np.where(inside, whole, 0.0).astype(dtype.numpy)
+    limit: Array = np.where(whole > 0, greatest, least)
+    return np.where(inside, converted, limit)

@@ -16,7 +16,7 @@ from .reduce import normal_axis
 
 @operator(onnx="CumSum", since=11)
 class CumSum(Operator):
-    """The sum of the elements up to each along `axis`, from the end if `reverse`, without itself if `exclusive`."""
+    """The sum up to each element along `axis`, from the end if `reverse`, without itself if `exclusive`."""
 
     x: Value
     axis: Value

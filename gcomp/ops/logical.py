@@ -7,14 +7,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..dim import Dim
 from ..ir import Value
 from ..kernel import BinaryName, Expr, Kernel, Tensor, binary, literal, select, unary
-from ..op import Operator, argument, constant, operator
+from ..op import Operator, argument, constant, known_content, operator
 from ..types import (
     BOOL,
     F16,
     F32,
-    FLOATS,
+    F64,
     I64,
     INTEGERS,
     NUMBERS,
@@ -26,7 +27,7 @@ from ..types import (
     DType,
     TensorType,
 )
-from .elementwise import BinaryOperator, UnaryOperator, broadcast_type, one_dtype
+from .elementwise import BinaryOperator, Content, UnaryOperator, broadcast_type, one_dtype, paired
 
 UNSIGNED = (U8, U16, U32, U64)
 
@@ -249,7 +250,7 @@ class IsInf(UnaryOperator):
     def samples(cls) -> Iterator[Operator]:
         yield from super().samples()
         yield from special_samples(cls)
-        special = next(special_samples(cls)).operands[0]
+        special = next(special_samples(cls)).x
         for negative, positive in ((0, 1), (1, 0), (0, 0)):
             yield cls(special, detect_negative=negative, detect_positive=positive)
 
@@ -270,6 +271,17 @@ class Where(Operator):
 
     def reference(self, condition: Array, x: Array, y: Array) -> Array:
         return np.where(condition, x, y)
+
+    def content(self, condition: Content, x: Content, y: Content) -> Content:
+        chosen = self.condition.owner
+        if not isinstance(
+            chosen, Equal
+        ):  # sizes decide only through comparisons, which have no content themselves
+            return None
+        holds = paired(known_content(chosen.lhs), known_content(chosen.rhs), same_size, self.condition.type)
+        first = paired(holds, x, lambda hold, size: size if hold else 0, self.result.type)
+        other = paired(holds, y, lambda hold, size: 0 if hold else size, self.result.type)
+        return paired(first, other, lambda a, b: a + b, self.result.type)
 
     def lower(self, k: Kernel, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return k.compute(
@@ -295,8 +307,20 @@ class Where(Operator):
             )
 
 
+def same_size(a: Dim, b: Dim) -> int | None:
+    """1 if two sizes are equal for every value of their symbols, 0 if for none, None if that is unknown."""
+    difference = a - b
+    if isinstance(difference, int):
+        return int(difference == 0)
+    for size, other in ((a, b), (b, a)):
+        grows = not isinstance(size, int) and all(factor > 0 for _, factor in size.terms)
+        if grows and isinstance(other, int) and other < 0:
+            return 0
+    return None
+
+
 def special_samples(cls: type[UnaryOperator]) -> Iterator[UnaryOperator]:
     """The operator on NaN, the infinities and zeros, once per float type."""
     values = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.5, -2.0])
-    for dtype in FLOATS:
+    for dtype in (F32, F64, F16):
         yield cls(constant(values.astype(dtype.numpy)))

@@ -18,7 +18,7 @@ from .superseded import Superseded
 
 @operator(onnx="BatchNormalization", since=9)
 class BatchNormalization(Operator):
-    """`(x - input_mean) / sqrt(input_var + epsilon) * scale + b` per channel, the second axis; inference only."""
+    """`(x - input_mean) / sqrt(input_var + epsilon) * scale + b` per channel; inference only."""
 
     x: Value
     scale: Value
@@ -52,8 +52,8 @@ class BatchNormalization(Operator):
     ) -> Tensor:
         dtype = accumulator(x.dtype)
         vector = TensorType(dtype, input_var.shape)
-        deviation = k.compute(vector, lambda c: unary("sqrt", cast(input_var[c], dtype) + self.epsilon))
-        factor = k.compute(vector, lambda c: cast(scale[c], dtype) / deviation[c])
+        deviation = k.compute(vector, lambda *c: unary("sqrt", cast(input_var[c], dtype) + self.epsilon))
+        factor = k.compute(vector, lambda *c: cast(scale[c], dtype) / deviation[c])
 
         def element(*index: Expr) -> Expr:
             c = index[1] if len(index) > 1 else as_index(0)
@@ -73,7 +73,8 @@ class BatchNormalization(Operator):
         ):
             x = argument(TensorType(dtype, shape))
             vector = TensorType(dtype, shape[1:2])
-            yield cls(x, *(argument(vector) for _ in range(3)), argument(vector, 0.25, 2.0), epsilon=1e-3)
+            scale, b, mean = (argument(vector) for _ in range(3))
+            yield cls(x, scale, b, mean, argument(vector, 0.25, 2.0), epsilon=1e-3)
 
     @property
     def flops(self) -> Dim:
@@ -82,7 +83,7 @@ class BatchNormalization(Operator):
 
 @operator(onnx="BatchNormalization", since=7)
 class BatchNormalization_7(Superseded):
-    """BatchNormalization with its statistics per channel, or per place in a channel, which gcomp does not take."""
+    """BatchNormalization whose statistics may be per place in a channel, which gcomp does not take."""
 
     x: Value
     scale: Value
@@ -104,7 +105,8 @@ class BatchNormalization_7(Superseded):
     def samples(cls) -> Iterator[Operator]:
         vector = TensorType(F32, (5,))
         x = argument(TensorType(F32, (2, 5, 3)))
-        yield cls(x, *(argument(vector) for _ in range(3)), argument(vector, 0.25, 2.0))
+        scale, b, mean = (argument(vector) for _ in range(3))
+        yield cls(x, scale, b, mean, argument(vector, 0.25, 2.0))
 
 
 @operator(onnx="LpNormalization", since=1)
@@ -163,7 +165,7 @@ class LpNormalization(Operator):
 
 @operator(onnx="LRN", since=1)
 class LRN(Operator):
-    """`x / (bias + alpha / size * s) ** beta`, `s` being the sum of squares over `size` channels around each."""
+    """`x / (bias + alpha / size * s) ** beta`, `s` summing squares over `size` channels around each."""
 
     x: Value
     size: int
@@ -212,7 +214,7 @@ class LRN(Operator):
 
     @classmethod
     def samples(cls) -> Iterator[Operator]:
-        for shape, size in (((2, 7, 3, 4), 5), ((1, 3, 9), 4), ((2, 2, 3), 7), ((1, 5, 4), 1)):
+        for shape, size in (((2, 7, 3, 4), 5), ((1, 3, 9, 2), 3), ((2, 2, 3, 1), 7), ((1, 5, 4, 1), 1)):
             yield cls(argument(TensorType(F32, shape)), size, alpha=0.5, bias=2.0)
 
     @property

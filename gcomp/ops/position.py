@@ -18,7 +18,7 @@ Extreme = Literal["max", "min"]
 
 
 def first_position(k: Kernel, x: Tensor, axis: int, extreme: Extreme, last: bool = False) -> Tensor:
-    """Per row along `axis` the position of its first (or last) extreme element, i64; NaN counts as the extreme."""
+    """Per row along `axis` the position, i64, of its first (or last) extreme element, which NaN is."""
     extent = x.shape[axis]
     rows = x.shape[:axis] + x.shape[axis + 1 :]
     neutral = least(x.dtype) if extreme == "max" else greatest(x.dtype)
@@ -27,7 +27,7 @@ def first_position(k: Kernel, x: Tensor, axis: int, extreme: Extreme, last: bool
         return x[(*row[:axis], position, *row[axis:])]
 
     best = k.compute(
-        TensorType(x.dtype, rows), lambda *row: reduce(extreme, [extent], lambda r: along(row, r), neutral)
+        TensorType(x.dtype, rows), lambda *row: reduce(extreme, [extent], lambda *r: along(row, *r), neutral)
     )
 
     def position(*row: Expr) -> Expr:

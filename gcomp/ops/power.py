@@ -17,7 +17,7 @@ from .elementwise import accumulator, broadcast_samples, broadcast_type, number,
 
 @operator(onnx="Pow", since=7)
 class Pow(Operator):
-    """`lhs ** rhs` in the type of `lhs`. An integer to a negative power is 0, save for 1 and -1; integers wrap."""
+    """`lhs ** rhs` in the type of `lhs`. Integers wrap; to a negative power they are 0, save 1 and -1."""
 
     lhs: Value
     rhs: Value
@@ -67,7 +67,7 @@ class Pow(Operator):
 
 
 def integer_power(base: Array, power: Array) -> Array:
-    """`base ** power` modulo the width of `base`, by squaring; with a negative power, the truncated quotient by it."""
+    """`base ** power` modulo the width of `base`, by squaring; a negative power truncates."""
     negative = power < 0
     result = np.ones(np.broadcast_shapes(base.shape, power.shape), base.dtype)
     square, rest = base, np.where(negative, 0, power)

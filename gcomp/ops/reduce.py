@@ -36,7 +36,7 @@ def normal_axis(op: Operator, axis: int, rank: int) -> int:
 
 
 def known_axes(op: Operator, axes: Value | None) -> tuple[int, ...] | None:
-    """The elements of an operand that holds axes, None if it is absent. Raises `InferenceError` if they are unknown."""
+    """The elements of an operand that holds axes, None if it is absent. Raises `InferenceError`."""
     if axes is None:
         return None
     array = constant_value(axes)
@@ -98,7 +98,7 @@ class Reduction(Operator):
 
     @property
     def reduced(self) -> tuple[int, ...]:
-        """The axes that are reduced, ascending. Raises `InferenceError` where they are unknown or no axes of `data`."""
+        """The axes that are reduced, ascending. Raises `InferenceError`."""
         rank = self.data.type.rank
         axes = known_axes(self, self.axes)
         if not axes:

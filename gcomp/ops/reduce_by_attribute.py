@@ -1,4 +1,4 @@
-"""Reductions of old opsets, which have their axes as an attribute: below 13 for ReduceSum, below 18 for the others."""
+"""Reductions of old opsets, whose axes are an attribute: below 13 for ReduceSum, below 18 for others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class AxesAttribute(Superseded):
     newest: ClassVar[type[Reduction]]
 
     data: Value
-    axes: tuple[int, ...] = ()
+    axes: tuple[int, ...] | None = None
     keepdims: int = 1
 
     def upgrade(self) -> Op:

@@ -1,4 +1,4 @@
-"""Softmax, LogSoftmax and Hardmax along an axis, and their old forms over the matrix that a flattened tensor is."""
+"""Softmax, LogSoftmax and Hardmax along an axis, and their old forms over flattened tensors."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class AlongAxis(Operator):
             return terms
         extent = [terms.shape[self.place]]
         return k.compute(
-            self.row_type, lambda *row: reduce("add", extent, lambda r: terms[self.along(row, r)], 0.0)
+            self.row_type, lambda *row: reduce("add", extent, lambda *r: terms[self.along(row, *r)], 0.0)
         )
 
     @classmethod
@@ -136,7 +136,7 @@ class Hardmax(AlongAxis):
     def reference(self, x: Array) -> Array:
         if x.size == 0 or x.ndim == 0:
             return np.ones_like(x)
-        positions = np.arange(x.shape[self.place]).reshape(
+        positions: Array = np.arange(x.shape[self.place]).reshape(
             [-1 if a == self.place else 1 for a in range(x.ndim)]
         )
         return (positions == np.argmax(x, axis=self.axis, keepdims=True)).astype(x.dtype)
@@ -153,7 +153,7 @@ class Hardmax(AlongAxis):
 
 
 class Flattened(Superseded):
-    """Base of the forms below opset 13: along the columns of the matrix into which `x` is flattened at `axis`."""
+    """Base of the forms below opset 13: over the rows of the matrix into which `x` is flattened at `axis`."""
 
     newest: ClassVar[type[AlongAxis]]
 

@@ -1,4 +1,4 @@
-"""Normalisations by mean and variance of the tensor itself: of a layer, an instance, a group; by the mean square."""
+"""Normalisations by the moments of the tensor itself: of a layer, an instance, a group."""
 
 from __future__ import annotations
 
@@ -321,7 +321,8 @@ class GroupNormalization_18(Superseded):
         ones = constant(np.ones((1, channels // self.num_groups), self.scale.type.dtype.numpy))
 
         def per_channel(vector: Value) -> Value:
-            return Reshape(Mul(Unsqueeze(vector, constant([1])), ones), constant([-1])).result
+            column = Unsqueeze(vector, constant([1])).result
+            return Reshape(Mul(column, ones).result, constant([-1])).result
 
         scale, bias = per_channel(self.scale), per_channel(self.bias)
         return GroupNormalization(self.x, scale, bias, self.num_groups, self.epsilon)

@@ -13,6 +13,8 @@ from ..types import Array, TensorType
 class Superseded(Operator):
     """Base of the classes that `upgrade` replaces on import; types and reference are its."""
 
+    tolerance = "approximate"
+
     def upgrade(self) -> Op | Value | tuple[Value, ...]:
         """The same meaning in the newest operators. Raises `InferenceError`."""
         raise NotImplementedError

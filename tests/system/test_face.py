@@ -4,17 +4,19 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import gcomp
 
-PUBLIC = """
-compile load lift parse optimize save_onnx InferenceSession
-GcompError BuildError IllFormed InferenceError InputError ModelError ParseError RewriteError RunError UnsupportedError
-RewritePass rewrite made_by require either_order constant only_user
-""".split()
+PUBLIC = [
+    *("compile", "load", "lift", "parse", "optimize", "save_onnx", "InferenceSession"),
+    *("GcompError", "BuildError", "IllFormed", "InferenceError", "InputError", "ModelError", "ParseError"),
+    *("RewriteError", "RunError", "UnsupportedError"),
+    *("RewritePass", "rewrite", "made_by", "require", "either_order", "constant", "only_user"),
+]
 
 FOREIGN = ("onnx", "onnxruntime", "llvmlite", "numpy", "click", "rich", "networkx")
 
@@ -55,7 +57,12 @@ def test_importing_loads_nothing_foreign() -> None:
 
 @pytest.mark.parametrize(
     "first",
-    ["import gcomp.lift, gcomp.rewrite", "from gcomp.lift import lift", "from gcomp.rewrite import made_by", "pass"],
+    [
+        "import gcomp.lift, gcomp.rewrite",
+        "from gcomp.lift import lift",
+        "from gcomp.rewrite import made_by",
+        "pass",
+    ],
 )
 def test_functions_are_not_hidden_by_modules_of_their_name(first: str) -> None:
     script = f"""
@@ -144,6 +151,9 @@ def test_calls_that_do_not_fit_are_refused(repository: Path, arrays: list, compl
         ({"target": "llvm{cpu=z80}"}, gcomp.InputError, "cpu=z80"),
     ],
 )
-def test_wrong_options_are_refused(repository: Path, options: dict, error: type, complaint: str) -> None:
+def test_wrong_options_are_refused(
+    repository: Path, options: dict[str, Any], error: type[Exception], complaint: str
+) -> None:
+    wanted: dict[str, Any] = {"dims": {"batch": 1}, **options}
     with pytest.raises(error, match=complaint):
-        gcomp.compile(repository / "examples" / "digits.onnx", **{"dims": {"batch": 1}, **options})
+        gcomp.compile(repository / "examples" / "digits.onnx", **wanted)

@@ -26,7 +26,9 @@ def gcomp_lines() -> list[str]:
 @pytest.fixture
 def reader(repository: Path, tmp_path: Path) -> Path:
     """A folder with the examples in it, as the README's paths need, and nothing else."""
-    shutil.copytree(repository / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        repository / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__")
+    )
     return tmp_path
 
 
@@ -58,7 +60,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 import numpy as np
 random = np.random.default_rng(0)
-weights = [numpy_helper.from_array(random.standard_normal(s, np.float32), n) for s, n in (((4, 5), "w"), ((5,), "c"))]
+arrays = {"w": random.standard_normal((4, 5), np.float32), "c": random.standard_normal(5, np.float32)}
+weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
 ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [3, 4]), ("y", [3, 5]))]
 nodes = [helper.make_node("MatMul", ["x", "w"], ["p"]), helper.make_node("Add", ["p", "c"], ["y"])]
 graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], weights)

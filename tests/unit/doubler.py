@@ -1,4 +1,4 @@
-"""A native module written by hand, for tests that link, load and run one: y = x * w over f32[4], one weight w."""
+"""A native module written by hand, for tests that link, load and run one: y = x * w over f32[4]."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from gcomp.types import F32
 ARENA_BYTES = 128
 INPUTS, OUTPUTS = [Port("x", F32, (4,))], [Port("y", F32, (4,))]
 
-# Goes through the arena, calls memcpy, and returns the error code that x[3] asks for where that is 1000 and more.
+# Goes through the arena, calls memcpy, and returns the error code x[3] - 1000 where that is not negative.
 ENTRY = """
 declare ptr @memcpy(ptr, ptr, {word})
 
@@ -72,7 +72,7 @@ def object_files(
 ) -> list[Path]:
     """Objects with the weight inside, as files."""
     cpu = cpu or host()
-    data = data_object({f"{name}_weights": np.float32([weight])}, cpu.triple)
+    data = data_object({f"{name}_weights": np.array([weight], np.float32)}, cpu.triple)
     paths: list[Path] = []
     for number, content in enumerate([*objects(name, cpu, "embedded"), data]):
         paths.append(folder / f"{name}-{number}.o")
@@ -97,7 +97,7 @@ def in_memory(weight: float = 2.0) -> NativeModule:
     """The module linked into this process, its weight in an array."""
     loaded: Loaded = load_objects(objects(), ["doubler_run", "doubler_init"])
     blob = aligned(64)
-    blob[:4] = np.float32([weight]).view(np.uint8)
+    blob[:4] = np.array([weight], np.float32).view(np.uint8)
     return NativeModule(
         manifest(),
         run=loaded.addresses["doubler_run"],

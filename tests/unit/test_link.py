@@ -96,7 +96,7 @@ def test_every_linker_makes_a_library_that_runs(linker: Linker, tmp_path: Path) 
     link_shared(
         objects, out, public_symbols("doubler"), defsym={"gcomp_manifest": "doubler_manifest"}, linker=linker
     )
-    result = native.load(out)(np.float32([1, 2, 3, 4]))[0]
+    result = native.load(out)(np.array([1, 2, 3, 4], np.float32))[0]
     assert result.tolist() == [2, 4, 6, 8]
     dynamic = run(tool("readelf"), "-Wd", out)
     assert "NEEDED" not in dynamic and "TEXTREL" not in dynamic and "RUNPATH" not in dynamic
@@ -210,7 +210,8 @@ static union { unsigned char bytes[512]; float aligned[16] __attribute__((aligne
 #define SHOW(what) printf(#what " %d\\n", what)
 int main(void) {
     doubler_ctx ctx;
-    float x[5] = {1, 2, 3, 4, 5}, y[4], big[4] = {0, 0, 0, 1005}, other[16] __attribute__((aligned(64))) = {10};
+    float x[5] = {1, 2, 3, 4, 5}, y[4], big[4] = {0, 0, 0, 1005};
+    float other[16] __attribute__((aligned(64))) = {10};
     int64_t shape[1] = {4}, wrong[1] = {5}, room[1] = {0}, bytes = 0;
     gcomp_tensor in = {x, GCOMP_F32, 1, shape}, out = {y, GCOMP_F32, 1, shape}, empty = {NULL, 0, 0, room};
     SHOW(doubler_init(NULL));
@@ -269,7 +270,7 @@ def test_every_mistake_has_its_code(tmp_path: Path) -> None:
     code = {name: str(int(value)) for name, value in ErrorCode.__members__.items()}
     assert shown == [
         code["ABI"], "0", code["ABI"], code["ARENA"], code["ARENA"], "0", "0", "0", "8", "0", "40",
-        code["WEIGHTS"], code["INPUT"], code["INPUT"], code["INPUT"], code["INPUT"], code["INPUT"], code["INPUT"],
+        code["WEIGHTS"], *[code["INPUT"]] * 6,
         "0", "1 1 4 128", "0", code["INPUT"], code["INPUT"], code["ABI"], "5",
         f"{native.CContext.user.offset} {native.ctypes.sizeof(native.CTensor)}", '{"abi": 1, "',
     ]  # fmt: skip
@@ -294,10 +295,19 @@ def test_headers_of_two_models_fit_in_one_file_of_c_and_of_cpp(
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("resnet-50", "resnet_50"), ("3d", "m3d"), ("", "model"), ("int", "int_"), ("gcomp", "gcomp_"), ("größe", "gr__e"), ("_x", "x"), ("x", "x_2")],
-)  # fmt: skip
+    [
+        ("resnet-50", "resnet_50"),
+        ("3d", "m3d"),
+        ("", "model"),
+        ("int", "int_"),
+        ("gcomp", "gcomp_"),
+        ("größe", "gr__e"),
+        ("_x", "x"),
+        ("taken", "taken_3"),
+    ],
+)
 def test_names_become_identifiers(text: str, name: str) -> None:
-    assert identifier(text, {"x"} if name == "x_2" else ()) == name
+    assert identifier(text, {"taken", "taken_2"}) == name
 
 
 def test_a_symbol_that_nothing_defines_is_told(linker: Linker, tmp_path: Path) -> None:
@@ -338,7 +348,7 @@ def test_nothing_half_written_is_left(tmp_path: Path) -> None:
     out.write_text("old")
     with pytest.raises(ZeroDivisionError), writing(out) as target:
         target.write_text("new")
-        1 / 0  # noqa: B018
+        target.write_text(str(1 // len("")))
     assert out.read_text() == "old" and os.listdir(tmp_path) == ["kept"]
     with writing(out) as target:
         target.write_text("new")

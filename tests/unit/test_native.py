@@ -1,13 +1,11 @@
-"""Native modules called from Python: arrays in and out, errors, threads, forks, loading."""
+"""Native modules called from Python: arrays in and out, errors, threads, forks."""
 
 import ctypes
-import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,14 +13,13 @@ import pytest
 from gcomp import native
 from gcomp.backends.llvm.cpu import host
 from gcomp.backends.llvm.jit import emit_object, load_objects
-from gcomp.backends.llvm.link import link_shared
 from gcomp.diagnostics import BuildError, InputError, RunError
 from gcomp.native import ErrorCode, NativeModule, Port, load
 from gcomp.types import BF16, F32, I32
 
 from . import doubler
 
-X = np.float32([1, 2, 3, 4])
+X = np.array([1, 2, 3, 4], np.float32)
 DOUBLED = [2, 4, 6, 8]
 
 
@@ -73,7 +70,7 @@ class ThroughDLPack:
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
 
-    def __dlpack__(self, **options: object) -> object:
+    def __dlpack__(self, **options: Any) -> object:
         return self.array.__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -94,9 +91,8 @@ GIVEN = {
     "read-only": read_only(X),
     "dlpack": ThroughDLPack(X),
     "__array__": ThroughArray(),
-    "memoryview": memoryview(X),
+    "memoryview": X.data,
     "list": [1.0, 2, 3, 4],
-    "matrix row": np.asmatrix(X).A1,
 }
 
 
@@ -142,14 +138,14 @@ def test_what_does_not_fit_is_told_with_both_types(module: NativeModule, given: 
 
 @pytest.mark.parametrize("given", [[[1], [2, 3]], type("Odd", (), {"__dlpack__": lambda self: None})()])
 def test_what_is_no_array_is_told(module: NativeModule, given: object) -> None:
-    with pytest.raises(InputError, match="doubler: input x: .* cannot be read as an array"):
+    with pytest.raises(InputError, match=r"doubler: input x: .* cannot be read as an array"):
         module(given)
 
 
 def test_a_wrong_number_of_inputs_is_told(module: NativeModule) -> None:
     with pytest.raises(InputError, match=r"doubler: takes 1 input \(x\), got 2"):
         module(X, X)
-    with pytest.raises(InputError, match="takes 1 input .x., got 0"):
+    with pytest.raises(InputError, match=r"takes 1 input \(x\), got 0"):
         module()
 
 
@@ -164,14 +160,14 @@ def test_an_error_of_the_code_is_raised_and_the_next_call_works(
     module: NativeModule, code: ErrorCode
 ) -> None:
     with pytest.raises(RunError) as caught:
-        module(np.float32([0, 0, 0, 1000 + code]))
+        module(np.array([0, 0, 0, 1000 + code], np.float32))
     assert str(caught.value) == f"doubler: {code.message} (error {int(code)})"
     assert module(X)[0].tolist() == DOUBLED
 
 
 def test_an_unknown_error_is_raised_too(module: NativeModule) -> None:
     with pytest.raises(RunError, match="unknown error 77"):
-        module(np.float32([0, 0, 0, 1077]))
+        module(np.array([0, 0, 0, 1077], np.float32))
 
 
 def test_calls_from_threads_do_not_mix(module: NativeModule) -> None:
@@ -179,7 +175,7 @@ def test_calls_from_threads_do_not_mix(module: NativeModule) -> None:
 
     def work(seed: int) -> None:
         for step in range(300):
-            given = np.float32([seed, step, seed + step, seed - step])
+            given = np.array([seed, step, seed + step, seed - step], np.float32)
             result = module(given)[0]
             if (result != given * 2).any():
                 wrong.append((given, result))
@@ -245,18 +241,6 @@ def test_a_child_process_may_call_it(module: NativeModule) -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_loading_needs_neither_llvm_nor_onnx(tmp_path: Path) -> None:
-    path = doubler.shared(tmp_path)
-    script = (
-        "import sys, numpy as np\n"
-        "from gcomp.native import load\n"
-        "print(load(sys.argv[1])(np.float32([1, 2, 3, 4]))[0].tolist())\n"
-        "print([m for m in sys.modules if m.split('.')[0] in ('llvmlite', 'onnx') or 'backends' in m])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
-    assert done.stdout == f"{[float(v) for v in DOUBLED]}\n[]\n"
-
-
 def test_a_process_with_a_module_ends_well() -> None:
     script = (
         "from tests.unit import doubler\nkept = doubler.in_memory()\nprint(kept([1, 2, 3, 4])[0].tolist())\n"
@@ -265,113 +249,21 @@ def test_a_process_with_a_module_ends_well() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_replaced_file_is_loaded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = load(doubler.shared(tmp_path, weight=2.0))
-    second = load(doubler.shared(tmp_path, weight=5.0))
-    third = load(doubler.shared(tmp_path, weight=7.0))
-    monkeypatch.chdir(tmp_path)
-    assert [m(X)[0][0] for m in (first, second, third, load("doubler.so"))] == [2, 5, 7, 7]
-
-
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=f"{tmp_path}/none.so: there is no such file"):
-        load(tmp_path / "none.so")
-    with pytest.raises(BuildError, match="there is no such file"):
-        load(tmp_path)
-
-
-@pytest.mark.parametrize("content", [b"", b"no library", b"\x7fELF" + bytes(200)])
-def test_a_file_of_another_kind_is_told(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "m.so"
-    path.write_bytes(content)
-    with pytest.raises(BuildError, match=r"m\.so: cannot be loaded as a shared object"):
-        load(path)
-
-
-def test_an_archive_is_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="cannot be loaded as a shared object"):
-        load(doubler.static(tmp_path))
-
-
-def library(folder: Path, manifest: object, symbol: str = "gcomp_manifest") -> Path:
-    """A shared object with nothing but a manifest."""
-    text = manifest if isinstance(manifest, str) else json.dumps(manifest)
-    source, out = folder / "manifest.o", folder / "other.so"
-    quoted = text.replace('"', "\\22")
-    source.write_bytes(
-        emit_object(f'@{symbol} = constant [{len(text) + 1} x i8] c"{quoted}\\00"', host(), False)
-    )
-    link_shared([source], out, [symbol])
-    return out
-
-
 @pytest.mark.parametrize(
-    ("manifest", "message"),
+    "ports",
     [
-        ("no JSON", "is no module made by gcomp"),
-        ([1, 2], "has no interface version"),
-        ({"name": "m"}, "has no interface version"),
-        ({"abi": 99, "name": "m"}, "version 99 of gcomp's interface, this gcomp speaks version 1; compile the model again"),
-        ({"abi": 1, "name": "m"}, "the manifest lacks arena_bytes, inputs, outputs"),
-        ({"abi": 1, "name": "m", "inputs": [], "outputs": [], "arena_bytes": 0}, "is no module made by gcomp: .*m_run"),
+        [{"name": "x", "dtype": "f33", "shape": [1]}],
+        [{"name": "x", "dtype": "f32", "shape": ["n"]}],
+        [{"name": "x"}],
+        [3],
     ],
-)  # fmt: skip
-def test_a_manifest_that_does_not_fit_is_told(tmp_path: Path, manifest: object, message: str) -> None:
-    with pytest.raises(BuildError, match=rf"other\.so: .*{message}"):
-        load(library(tmp_path, manifest))
-
-
-def test_a_library_of_somebody_else_is_told(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="is no module made by gcomp"):
-        load(library(tmp_path, "text", symbol="something"))
-
-
-@pytest.mark.parametrize(
-    "ports", [[{"name": "x", "dtype": "f33", "shape": [1]}], [{"name": "x"}], [3], [{"name": "x", "dtype": "f32", "shape": ["n"]}]]
-)  # fmt: skip
+)
 def test_a_manifest_with_odd_inputs_is_refused(module: NativeModule, ports: list[object]) -> None:
     manifest = {**doubler.manifest(), "inputs": ports}
     init = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(lambda context: 0)
     address = ctypes.cast(init, ctypes.c_void_p).value or 0
     with pytest.raises(BuildError, match="doubler"):
         NativeModule(manifest, run=address, init=address)
-
-
-@pytest.mark.skipif(host().arch != "x86_64", reason="emulates an x86-64 processor")
-def test_a_processor_that_lacks_something_is_told(tmp_path: Path) -> None:
-    qemu = shutil.which("qemu-x86_64")
-    if qemu is None:
-        pytest.skip("qemu-x86_64 is not installed")
-    path = doubler.shared(tmp_path, cpu=doubler_cpu())
-    script = (
-        "import sys\n"
-        "from gcomp.diagnostics import RunError\n"
-        "from gcomp.native import load\n"
-        "try:\n    load(sys.argv[1])\n"
-        "except RunError as error:\n    print(error)\n"
-    )
-    command = [qemu, "-cpu", "Haswell,-avx2", sys.executable, "-c", script, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (
-        "doubler: the processor lacks an instruction set that the code was compiled for (error 2)"
-        in done.stdout
-    ), done
-    assert "needed: " in done.stdout and "avx512f" in done.stdout
-
-
-def doubler_cpu():
-    from gcomp.backends.llvm.cpu import from_options
-
-    return from_options({"cpu": "skylake-avx512"})
-
-
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text("processor : 0\nflags : pni ssse3 sse4_1 avx avx2 abm lahf_lm avx512_vnni\n")
-    needed = ["sse3", "sse4.1", "avx2", "lzcnt", "sahf", "avx512vnni", "avx512f", "bmi"]
-    assert native._shortage(needed, str(cpuinfo)).endswith("missing here: avx512f, bmi")
-    assert "missing" not in native._shortage(["avx2"], str(cpuinfo))
-    assert native._shortage(["avx2"], str(tmp_path / "none")) == "\n  needed: avx2"
 
 
 def test_bfloat16_goes_in_and_out() -> None:

@@ -1,10 +1,10 @@
 """Pipelines as text both ways, what is checked between passes, and how passes are found."""
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -27,7 +27,7 @@ from gcomp.types import parse_type
 class Tuned:
     """Does nothing, with options of every type."""
 
-    name: ClassVar[str] = "tuned"
+    name: str = field(default="tuned", init=False)
     block: int = 16
     scale: float = 1.0
     eager: bool = False
@@ -43,7 +43,7 @@ class Does:
     """A pass made of a function."""
 
     name: str
-    action: object
+    action: Callable[[Graph], object]
     says: bool = True
 
     def run(self, graph: Graph) -> bool:

@@ -1,12 +1,13 @@
 """Graphs written as ONNX models, which ONNX Runtime and gcomp read back."""
 
+from importlib import import_module
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-import gcomp.save
 from gcomp.diagnostics import BuildError, UnsupportedError
 from gcomp.dim import symbol
 from gcomp.evaluate import evaluate
@@ -45,6 +46,8 @@ def finish(graph: Graph, *outputs: Value) -> Graph:
 
 X = np.arange(-4, 4, dtype=np.float32).reshape(2, 4)
 
+NEWEST = onnx.defs.onnx_opset_version()
+
 SAVED = sorted(
     name
     for name, cls in operators().items()
@@ -54,11 +57,19 @@ SAVED = sorted(
 
 @pytest.mark.parametrize("name", SAVED)
 def test_every_operator_is_written_and_read_back(name):
+    written = 0
     for sample in operators()[name].samples():
         graph = graph_of(sample)
-        model = save_onnx(graph)
-        onnx.checker.check_model(model, full_check=True)
-        assert bare(lift(model)) == bare(graph)
+        try:
+            models = [(save_onnx(graph), False), (save_onnx(graph, opset=NEWEST), True)]
+        except UnsupportedError as error:  # gcomp takes more element types than ONNX does
+            assert "1 operator has no form in ONNX" in str(error)
+            continue
+        for model, newest in models:
+            onnx.checker.check_model(model, full_check=newest)
+            assert bare(lift(model)) == bare(graph)
+            written += 1
+    assert written > 0
 
 
 def bare(graph: Graph) -> str:
@@ -133,7 +144,7 @@ def test_the_opset_is_raised_only_where_an_operator_needs_it():
 
 def test_forms_of_old_opsets_are_refused():
     sample = next(operators()["Clip_6"].samples())
-    with pytest.raises(UnsupportedError, match=r"Clip_6 \(Clip\)"):
+    with pytest.raises(UnsupportedError, match="no form in ONNX: Clip_6 of f32"):
         save_onnx(graph_of(sample))
 
 
@@ -249,7 +260,7 @@ def weighty() -> Graph:
 
 
 def test_large_weights_lie_beside_the_model(tmp_path, monkeypatch):
-    monkeypatch.setattr(gcomp.save, "EXTERNAL_FROM", 4000)
+    monkeypatch.setattr(import_module("gcomp.save"), "EXTERNAL_FROM", 4000)
     graph, path = weighty(), tmp_path / "m.onnx"
     expected = evaluate(graph, [X])[0]
     save_onnx(graph, path)

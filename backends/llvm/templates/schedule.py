@@ -9,8 +9,9 @@ from gcomp.types import F32
 from ..cpu import Cpu
 
 LOADS_PER_CYCLE = 2
-LOAD_PRESSURE = 0.1
-"""Cycles that a load costs although load units are idle: it competes for issue slots, and it may miss."""
+SCALAR_LOAD, VECTOR_LOAD = 0.12, 0.35
+"""Cycles that a load costs although load units are idle: it competes for issue slots; vectors of weights also come from
+the second level of cache."""
 FMA_LATENCY = 4
 TILE_OVERHEAD = 15
 """Cycles to drain and refill the pipeline between two tiles, beside one for each vector stored."""
@@ -81,10 +82,11 @@ def _step(cpu: Cpu, rows: int, vectors: int, most: int, kernel: int, stride: int
     for group in balanced(kernel, most):
         for _ in range(group.count):
             places = {row * stride + tap * dilation for row in range(rows) for tap in range(group.size)}
-            loads = len(places) + group.size * vectors
+            scalars, weights = len(places), group.size * vectors
             fused = rows * vectors * group.size
-            cycles += max(fused / cpu.fma_units, loads / LOADS_PER_CYCLE, FMA_LATENCY * group.size)
-            cycles += LOAD_PRESSURE * loads
+            loads = (scalars + weights) / LOADS_PER_CYCLE
+            cycles += max(fused / cpu.fma_units, loads, FMA_LATENCY * group.size)
+            cycles += SCALAR_LOAD * scalars + VECTOR_LOAD * weights
     return cycles
 
 

@@ -5,27 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-from onnx import (
-    AttributeProto,
-    GraphProto,
-    ModelProto,
-    NodeProto,
-    TensorProto,
-    TypeProto,
-    ValueInfoProto,
-    defs,
-    helper,
-)
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, defs, helper
 
-from .diagnostics import UnsupportedError
-from .files import replacing
-from .ir import Graph, Op, Value
-from .literal import array_bytes
-from .op import Constant, Operator, operator_for
-from .types import STRING, Array, DType, TensorType, dtype_of
+from ..files import replacing
+from ..ir import Graph, Op, Value
+from ..op import Constant, Operator
+from ..types import TensorType
+from .opsets import choose_opsets
+from .protos import attribute_protos, onnx_name, tensor_proto, type_proto
+
+__all__ = ["save_onnx"]
 
 EXTERNAL_FROM = 3 << 29
 """Bytes of weights, 1.5 GiB, above which they go to a file beside the model, which could not hold 2 GiB."""
@@ -62,33 +53,9 @@ class _Writer:
         self.names: dict[Value, str] = {}
         self.taken: set[str] = set()
         self.node_names: set[str] = set()
-        self.opsets = self.choose_opsets(opset)
+        source = {"": DEFAULT_OPSET} | graph.metadata.get("opset", {})
+        self.opsets = choose_opsets([op for op in graph.walk() if not _dissolves(op)], source, opset)
         self.dim_params: Mapping[str, str] = graph.metadata.get("dim_params", {})
-
-    def choose_opsets(self, opset: int | None) -> dict[str, int]:
-        source: Mapping[str, int] = self.graph.metadata.get("opset", {})
-        ops = [op for op in self.graph.walk() if not _dissolves(op)]
-        foreign = [op for op in ops if not (isinstance(op, Operator) and type(op).onnx)]
-        if foreign:
-            raise UnsupportedError(
-                f"{_number(foreign)} no form in ONNX: " + ", ".join(dict.fromkeys(op.kind for op in foreign)),
-                origin=dict.fromkeys(name for op in foreign for name in op.origin),
-            )
-        opsets = {"": source.get("", DEFAULT_OPSET) if opset is None else opset}
-        written = [op for op in ops if isinstance(op, Operator)]
-        for op in written:
-            opsets[op.domain] = max(opsets.get(op.domain, source.get(op.domain, 1)), op.since)
-        if opset is not None and opsets[""] > opset:
-            late = {f"{op.kind} ({op.since})" for op in written if op.domain == "" and op.since > opset}
-            raise UnsupportedError(f"opset {opset} is too old for: {', '.join(sorted(late))}")
-        stale = {
-            f"{op.kind} ({op.onnx})"
-            for op in written
-            if operator_for(op.domain, op.onnx, opsets[op.domain]) is not type(op)
-        }
-        if stale:
-            raise UnsupportedError(f"forms of old opsets cannot be written: {', '.join(sorted(stale))}")
-        return opsets
 
     def model(self) -> ModelProto:
         metadata = self.graph.metadata
@@ -172,9 +139,9 @@ class _Writer:
             value = getattr(op, field.name)
             if field.kind == "region":
                 graph = self.graph_proto(value, None)
-                node.attribute.append(helper.make_attribute(_onnx_name(op, field.name, schema), graph))
+                node.attribute.append(helper.make_attribute(onnx_name(op, field.name, schema), graph))
             elif field.kind == "attribute" and value is not None:
-                node.attribute.extend(_attribute(op, field.name, value, schema))
+                node.attribute.extend(attribute_protos(op, field.name, value, schema))
         return node
 
     # Names
@@ -211,17 +178,7 @@ class _Writer:
         return name
 
     def info(self, name: str, type: TensorType) -> ValueInfoProto:
-        return ValueInfoProto(name=name, type=_type_proto(type, self.dim_params))
-
-
-def tensor_proto(array: Array, name: str) -> TensorProto:
-    """An array as an ONNX tensor."""
-    tensor = TensorProto(name=name, dims=array.shape, data_type=dtype_of(array).code)
-    if dtype_of(array) is STRING:
-        tensor.string_data.extend(str(text).encode() for text in array.ravel())
-    else:
-        tensor.raw_data = array_bytes(array).tobytes()
-    return tensor
+        return ValueInfoProto(name=name, type=type_proto(type, self.dim_params))
 
 
 def _dissolves(op: Op) -> bool:
@@ -247,62 +204,12 @@ def _flat(ops: Sequence[Op]) -> Iterator[Op]:
                 yield from _flat(region.ops)
 
 
-def _attribute(op: Operator, field: str, value: Any, schema: defs.OpSchema | None) -> list[AttributeProto]:
-    """The attribute of a field; none where ONNX has it not, or has it by default."""
-    name = _onnx_name(op, field, schema)
-    if isinstance(value, DType):
-        value = value.code
-    elif isinstance(value, TensorType):
-        value = _type_proto(value, {})
-    elif isinstance(value, np.ndarray):
-        value = tensor_proto(cast(Array, value), "")
-    elif isinstance(value, bool):
-        value = int(value)
-    if schema is None:
-        return [helper.make_attribute(name, value)]
-    if name not in schema.attributes:
-        return []
-    declared = schema.attributes[name]
-    kind = _type_code(declared.type)
-    if kind == AttributeProto.FLOAT:
-        value = float(value)
-    attribute = helper.make_attribute(name, value, attr_type=kind)
-    default = declared.default_value
-    held, usual = helper.get_attribute_value(attribute), helper.get_attribute_value(default)
-    return [] if not declared.required and default.type == kind and held == usual else [attribute]
-
-
-def _type_code(type: Any) -> Any:
-    return type.value
-
-
-def _onnx_name(op: Operator, field: str, schema: defs.OpSchema | None) -> str:
-    if field in op.onnx_names or schema is None or field in schema.attributes:
-        return op.onnx_names.get(field, field)
-    alike = [name for name in schema.attributes if name.lower() == field.replace("_", "").lower()]
-    return alike[0] if alike else field
-
-
-@cache
-def _schema(name: str, opset: int, domain: str) -> defs.OpSchema | None:
-    return defs.get_schema(name, opset, domain) if defs.has(name, opset, domain) else None
-
-
 def _is_optional(output: Any) -> bool:
     return output.option == defs.OpSchema.FormalParameterOption.Optional
 
 
-def _type_proto(type: TensorType, dim_params: Mapping[str, str]) -> TypeProto:
-    shape = [size if isinstance(size, int) else dim_params.get(str(size), str(size)) for size in type.shape]
-    return helper.make_tensor_type_proto(type.dtype.code, shape)
-
-
 def _names(infos: Sequence[ValueInfoProto]) -> set[str]:
     return {info.name for info in infos}
-
-
-def _number(ops: Sequence[Op]) -> str:
-    return f"{len(ops)} operators have" if len(ops) > 1 else "1 operator has"
 
 
 def _move_out(model: ModelProto, path: Path) -> None:
@@ -318,3 +225,8 @@ def _move_out(model: ModelProto, path: Path) -> None:
             tensor.data_location = TensorProto.EXTERNAL
             for key, held in place.items():
                 tensor.external_data.add(key=key, value=str(held))
+
+
+@cache
+def _schema(name: str, opset: int, domain: str) -> defs.OpSchema | None:
+    return defs.get_schema(name, opset, domain) if defs.has(name, opset, domain) else None

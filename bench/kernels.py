@@ -1,0 +1,120 @@
+"""`python -m bench kernels`: each template on known shapes, as a share of the peak measured in the same run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from gcomp.backends.llvm.cpu import Cpu, host
+from gcomp.types import Array
+
+from .peak import peak
+from .rows import BARRED, ROWS, Row
+from .single import empty, in_memory, logical, single
+
+FLUSHED = 96 << 20
+"""Bytes streamed through the caches before each run: weights are then out of the caches that belong to one core."""
+BAR = 0.9
+CLOSE = 1e-5
+"""Largest error allowed, relative to the largest element."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Medians over the runs; `share` is that of the peak measured just before each run."""
+
+    row: Row
+    seconds: float
+    share: float
+    peak: float
+    template: str
+
+    @property
+    def rate(self) -> float:
+        return self.row.flops / self.seconds
+
+
+def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
+    """Checks the kernel of a row against numpy, then times single calls, each after weights left the core's caches.
+
+    What feeds and takes the results is in the caches, as far as it fits, as it is within a network. Raises
+    `ArithmeticError` for a wrong result, `LookupError` where no template takes the row.
+    """
+    problem, arrays, expected = row.make(cpu)
+    kernel = single(problem)
+    if kernel is None:
+        raise LookupError(f"{row.name}: no template takes it")
+    memory = [in_memory(array, view.type) for array, view in zip(arrays, problem.operands, strict=False)]
+    out = empty(problem.results[0].type)
+    call = kernel.load()([*memory, out])
+    call()
+    error = float(np.abs(logical(out, problem.results[0].type) - expected).max() / np.abs(expected).max())
+    if not error <= CLOSE:
+        raise ArithmeticError(f"{row.name}: off by {error:.2g} of the largest element, {CLOSE} is allowed")
+    best, overhead = peak(cpu), _empty_call()
+    flush: Array = np.zeros(FLUSHED // 4, np.float32)
+    times: list[float] = []
+    peaks: list[float] = []
+    for _ in range(runs):
+        if cold:
+            flush.sum()
+        for array in (
+            *(m for m, view in zip(memory, problem.operands, strict=False) if view.array is None),
+            out,
+        ):
+            array.sum()
+        peaks.append(best())
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start - overhead)
+    shares = [row.flops / seconds / top for seconds, top in zip(times, peaks, strict=True)]
+    median = statistics.median
+    return Measured(row, median(times), median(shares), median(peaks), kernel.emitted.template)
+
+
+def _empty_call() -> float:
+    """Seconds between two looks at the clock."""
+    return min(-(time.perf_counter() - time.perf_counter()) for _ in range(100))
+
+
+@click.command()
+@click.option("--filter", "wanted", default="", help="Only rows whose kind or name holds this text.")
+@click.option("--runs", default=15, show_default=True, help="Timed calls of each kernel.")
+@click.option("--hot", is_flag=True, help="Leave the weights in the caches.")
+def main(wanted: str, runs: int, hot: bool) -> None:
+    """Time the kernel templates of the llvm target on this machine.
+
+    Exit status 1 if a matrix product or convolution misses 90 % of the peak.
+    """
+    cpu = host()
+    table = Table(title=f"f32 kernels, one thread, {'hot' if hot else 'cold'} weights, {cpu.name}")
+    for heading in ("kind", "shape", "template"):
+        table.add_column(heading)
+    for heading in ("us", "GFLOP/s", "peak", "% of peak"):
+        table.add_column(heading, justify="right")
+    missed = 0
+    for row in ROWS:
+        if wanted not in f"{row.kind} {row.name}":
+            continue
+        found = measure(row, cpu, runs, not hot)
+        low = row.kind in BARRED and found.share < BAR
+        missed += low
+        share = f"{100 * found.share:.1f}"
+        table.add_row(
+            row.kind,
+            row.name,
+            found.template,
+            f"{found.seconds * 1e6:.1f}",
+            f"{found.rate / 1e9:.1f}",
+            f"{found.peak / 1e9:.1f}",
+            f"[red]{share}[/red]" if low else share,
+        )
+    Console().print(table)
+    if missed:
+        raise SystemExit(1)

@@ -1,0 +1,62 @@
+"""What one core can do: fused multiply-adds per second with all operands in registers."""
+
+from __future__ import annotations
+
+import ctypes
+import statistics
+import time
+from functools import cache
+
+import numpy as np
+
+from gcomp.backends.llvm.build import attributes
+from gcomp.backends.llvm.cpu import Cpu
+from gcomp.backends.llvm.emit import Function, Value, vector
+from gcomp.backends.llvm.jit import emit_object, load_objects
+from gcomp.types import F32
+
+ACCUMULATORS = 16
+"""Enough independent sums to hide the latency of two units, few enough for 32 registers (12 where there are 16)."""
+ITERATIONS = 20_000
+BURSTS = 15
+
+
+class Peak:
+    """The measurement, compiled once for a processor."""
+
+    def __init__(self, cpu: Cpu) -> None:
+        count = ACCUMULATORS if cpu.vector_registers >= 32 else 12
+        lanes = cpu.lanes(F32)
+        self.flops = 2 * lanes * count * ITERATIONS
+        fn = Function("peak", [("ptr", "numbers")], "i32")
+        type = vector("float", lanes)
+        a, b = (fn.load(fn.element("%numbers", n * lanes, "float"), type, 4) for n in (0, 1))
+
+        def body(_: Value, sums: list[Value]) -> list[Value]:
+            return [fn.fma(a, b, total, "float", lanes) for total in sums]
+
+        sums = fn.loop(0, ITERATIONS, 1, body, [(type, "zeroinitializer")] * count)
+        for n, total in enumerate(sums):
+            fn.store(total, fn.element("%numbers", n * lanes, "float"), type, 4)
+        fn.do("ret i32 0")
+        text = "\n".join([str(fn).replace("define hidden", "define"), *fn.declarations, attributes(cpu)])
+        self._numbers = np.full(count * lanes, 0.5, np.float32)
+        self._loaded = load_objects([emit_object(text, cpu, False)], ["peak"])
+        self._call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(self._loaded.addresses["peak"])
+
+    def __call__(self) -> float:
+        """Flop per second: the median of several bursts; the first ones bring the clock to where it stays."""
+        self._numbers[...] = 0.5
+        address = self._numbers.ctypes.data
+        seconds: list[float] = []
+        for _ in range(BURSTS):
+            start = time.perf_counter()
+            self._call(address)
+            seconds.append(time.perf_counter() - start)
+        return self.flops / statistics.median(seconds[BURSTS // 3 :])
+
+
+@cache
+def peak(cpu: Cpu) -> Peak:
+    """The measurement for a processor, compiled at the first call."""
+    return Peak(cpu)

@@ -1,0 +1,130 @@
+"""The kernels that are timed: matrix products and convolutions of well-known networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from gcomp.backends.llvm.cpu import Cpu
+from gcomp.backends.llvm.problem import Problem
+from gcomp.expr import Expr, Tensor, maximum
+from gcomp.op import argument, constant
+from gcomp.ops.convolution import Conv
+from gcomp.ops.linear import MatMul
+from gcomp.types import F32, Array, TensorType, channels_last
+
+from .single import problem_for
+
+Kind = Literal["gemm", "gemv", "dynamic", "direct", "strided", "1x1", "stem", "depthwise"]
+
+BARRED: tuple[Kind, ...] = ("gemm", "direct", "strided", "1x1")
+"""The kinds that ought to reach 90 % of the peak."""
+BLOCK = 16
+
+
+@dataclass(frozen=True)
+class Row:
+    """One shape. `make` gives the problem, the arrays of its operands, and the expected result in f64."""
+
+    kind: Kind
+    name: str
+    sizes: tuple[int, ...]
+
+    def make(self, cpu: Cpu) -> tuple[Problem, list[Array], Array]:
+        rng = np.random.default_rng(0)
+        if self.kind in ("gemm", "gemv", "dynamic"):
+            return _product(self.sizes, self.kind != "dynamic", cpu, rng)
+        return _convolution(self.sizes, self.kind == "stem", self.kind == "depthwise", cpu, rng)
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions, as if each tap were computed."""
+        if self.kind in ("gemm", "gemv", "dynamic"):
+            m, n, k = self.sizes
+            return 2 * m * n * k
+        c, size, o, kernel, stride = self.sizes
+        out = -(-size // stride)
+        return 2 * out * out * o * kernel * kernel * (1 if self.kind == "depthwise" else c)
+
+
+def _product(
+    sizes: Sequence[int], packed: bool, cpu: Cpu, rng: np.random.Generator
+) -> tuple[Problem, list[Array], Array]:
+    m, n, k = sizes
+    a, b = (rng.standard_normal(shape, np.float32) for shape in ((m, k), (k, n)))
+    right = constant(b) if packed else argument(TensorType(F32, (k, n)))
+    op = MatMul(argument(TensorType(F32, (m, k))), right)
+    problem = problem_for(op, cpu, {1: b} if packed else {})
+    return problem, [a, b], a.astype(np.float64) @ b.astype(np.float64)
+
+
+def _convolution(
+    sizes: Sequence[int], row_major: bool, depthwise: bool, cpu: Cpu, rng: np.random.Generator
+) -> tuple[Problem, list[Array], Array]:
+    c, size, o, kernel, stride = sizes
+    x = rng.standard_normal((1, c, size, size), np.float32)
+    w = rng.standard_normal((o, 1 if depthwise else c, kernel, kernel), np.float32)
+    b = rng.standard_normal(o, np.float32)
+    op = Conv(
+        argument(TensorType(F32, x.shape)),
+        constant(w),
+        constant(b),
+        strides=(stride, stride),
+        pads=(kernel // 2,) * 4,
+        group=c if depthwise else 1,
+    )
+    layout = channels_last(4, BLOCK)
+
+    def relu(y: Expr, _extra: Sequence[Tensor], _axes: object) -> Expr:
+        return maximum(y, 0.0)
+
+    problem = problem_for(op, cpu, {1: w, 2: b}, {} if row_major else {0: layout}, layout, tail=relu)
+    expected = op.reference(x.astype(np.float64), w.astype(np.float64), b.astype(np.float64))
+    return problem, [x, w, b], np.maximum(expected, 0)
+
+
+def _gemm(m: int, n: int, k: int) -> Row:
+    return Row("gemm" if m > 1 else "gemv", f"{m}x{n}x{k}", (m, n, k))
+
+
+def _conv(kind: Kind, c: int, size: int, o: int, kernel: int, stride: int = 1) -> Row:
+    pace = f" s{stride}" if stride > 1 else ""
+    return Row(kind, f"{kernel}x{kernel}{pace} {c}->{o} @{size}", (c, size, o, kernel, stride))
+
+
+ROWS: list[Row] = [
+    _gemm(128, 768, 768),
+    _gemm(128, 3072, 768),
+    _gemm(197, 768, 3072),
+    _gemm(3136, 64, 64),
+    _gemm(784, 128, 512),
+    _gemm(196, 1024, 256),
+    _gemm(49, 512, 2048),
+    _gemm(1024, 1024, 1024),
+    _conv("direct", 64, 56, 64, 3),
+    _conv("direct", 128, 28, 128, 3),
+    _conv("direct", 256, 14, 256, 3),
+    _conv("direct", 512, 7, 512, 3),
+    _conv("direct", 32, 112, 64, 3),
+    _conv("strided", 128, 56, 128, 3, 2),
+    _conv("strided", 256, 28, 256, 3, 2),
+    _conv("1x1", 64, 56, 64, 1),
+    _conv("1x1", 64, 56, 256, 1),
+    _conv("1x1", 256, 56, 64, 1),
+    _conv("1x1", 128, 28, 512, 1),
+    _conv("1x1", 1024, 14, 256, 1),
+    _conv("1x1", 512, 7, 2048, 1),
+    _conv("1x1", 256, 56, 512, 1, 2),
+    _conv("stem", 3, 224, 64, 7, 2),
+    _conv("stem", 3, 224, 32, 3, 2),
+    Row("dynamic", "128x128x64", (128, 128, 64)),
+    Row("dynamic", "1024x1024x1024", (1024, 1024, 1024)),
+    _gemm(1, 4096, 4096),
+    _gemm(8, 3072, 768),
+    _conv("depthwise", 32, 112, 32, 3),
+    _conv("depthwise", 144, 56, 144, 3, 2),
+    _conv("depthwise", 576, 14, 576, 3),
+]

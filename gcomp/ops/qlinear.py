@@ -1,0 +1,136 @@
+"""Operators on quantized tensors that carry their scales: each is the plain operator between DQ and Q."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ..ir import Op, Value
+from ..op import Operator, argument, constant, operator
+from ..types import F64, I8, I32, U8, TensorType
+from .arithmetic import Mul, Sub
+from .conversion import Cast
+from .convolution import Conv
+from .linear import MatMul
+from .quantized import DequantizeLinear, QuantizeLinear
+from .reshape import Reshape
+from .superseded import Superseded
+
+
+@operator(onnx="QLinearMatMul", since=10)
+class QLinearMatMul(Superseded):
+    """MatMul of quantized matrices to a quantized matrix."""
+
+    a: Value
+    a_scale: Value
+    a_zero_point: Value
+    b: Value
+    b_scale: Value
+    b_zero_point: Value
+    y_scale: Value
+    y_zero_point: Value
+
+    tolerance = "quantized"
+
+    def upgrade(self) -> Op:
+        a = DequantizeLinear(self.a, self.a_scale, self.a_zero_point, axis=-2).result
+        b = DequantizeLinear(self.b, self.b_scale, self.b_zero_point, axis=-1).result
+        return QuantizeLinear(MatMul(a, b).result, self.y_scale, self.y_zero_point)
+
+    @classmethod
+    def samples(cls) -> Iterator[Operator]:
+        a, b = argument(TensorType(U8, (4, 9)), 0, 255), argument(TensorType(I8, (9, 3)), -128, 127)
+        one, per_column = constant(0.02), constant([0.01, 0.03, 0.02])
+        zero, signed = constant(117, np.uint8), constant([3, 0, -7], np.int8)
+        yield cls(a, one, zero, b, one, constant(0, np.int8), constant(0.1), constant(120, np.uint8))
+        yield cls(a, one, zero, b, per_column, signed, constant(0.1), constant(120, np.uint8))
+
+
+@operator(onnx="QLinearConv", since=10)
+class QLinearConv(Superseded):
+    """Conv of a quantized tensor with quantized filters and a bias of i32 in steps of both scales."""
+
+    x: Value
+    x_scale: Value
+    x_zero_point: Value
+    w: Value
+    w_scale: Value
+    w_zero_point: Value
+    y_scale: Value
+    y_zero_point: Value
+    b: Value | None = None
+    auto_pad: str = "NOTSET"
+    dilations: tuple[int, ...] | None = None
+    group: int = 1
+    kernel_shape: tuple[int, ...] | None = None
+    pads: tuple[int, ...] | None = None
+    strides: tuple[int, ...] | None = None
+
+    tolerance = "quantized"
+
+    def upgrade(self) -> Op:
+        x = DequantizeLinear(self.x, self.x_scale, self.x_zero_point).result
+        w = DequantizeLinear(self.w, self.w_scale, self.w_zero_point, axis=0).result
+        b = None
+        if self.b is not None:
+            b = DequantizeLinear(self.b, Mul(self.x_scale, self.w_scale).result, axis=0).result
+        y = Conv(
+            x, w, b, self.auto_pad, self.dilations, self.group, self.kernel_shape, self.pads, self.strides
+        )
+        return QuantizeLinear(y.result, self.y_scale, self.y_zero_point)
+
+    @classmethod
+    def samples(cls) -> Iterator[Operator]:
+        x, w = (
+            argument(TensorType(U8, (1, 3, 6, 6)), 0, 255),
+            argument(TensorType(I8, (2, 3, 3, 3)), -128, 127),
+        )
+        zeros: Sequence[Value] = (constant(117, np.uint8), constant([0, 0], np.int8), constant(99, np.uint8))
+        scales = constant(0.02), constant([0.01, 0.03]), constant(0.2)
+        bias = argument(TensorType(I32, (2,)), -900, 900)
+        yield cls(
+            x, scales[0], zeros[0], w, scales[1], zeros[1], scales[2], zeros[2], bias, pads=(1, 1, 1, 1)
+        )
+        signed = constant(0, np.int8)
+        yield cls(x, scales[0], zeros[0], w, constant(0.01), signed, scales[2], zeros[2], strides=(2, 2))
+
+
+@operator(onnx="ConvInteger", since=10)
+class ConvInteger(Superseded):
+    """Conv of 8 bit tensors less their zero points, exactly, in 32 bit."""
+
+    x: Value
+    w: Value
+    x_zero_point: Value | None = None
+    w_zero_point: Value | None = None
+    auto_pad: str = "NOTSET"
+    dilations: tuple[int, ...] | None = None
+    group: int = 1
+    kernel_shape: tuple[int, ...] | None = None
+    pads: tuple[int, ...] | None = None
+    strides: tuple[int, ...] | None = None
+
+    def upgrade(self) -> Op:
+        x, w = _exact(self.x), _exact(self.w)
+        if self.x_zero_point is not None:
+            x = Sub(x, _exact(self.x_zero_point)).result
+        if self.w_zero_point is not None:
+            zero = _exact(self.w_zero_point)
+            if self.w_zero_point.type.rank == 1:
+                zero = Reshape(zero, constant([-1] + [1] * (self.w.type.rank - 1))).result
+            w = Sub(w, zero).result
+        y = Conv(
+            x, w, None, self.auto_pad, self.dilations, self.group, self.kernel_shape, self.pads, self.strides
+        )
+        return Cast(y.result, I32.code)
+
+    @classmethod
+    def samples(cls) -> Iterator[Operator]:
+        x, w = argument(TensorType(U8, (1, 2, 5, 5)), 0, 255), argument(TensorType(U8, (3, 2, 3, 3)), 0, 255)
+        yield cls(x, w, constant(7, np.uint8), constant(128, np.uint8), pads=(1, 1, 1, 1))
+        yield cls(x, w)
+
+
+def _exact(x: Value) -> Value:
+    return Cast(x, F64.code).result
