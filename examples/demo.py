@@ -61,6 +61,7 @@ HEADER = ("", "compile", "gcomp", "ONNX Runtime", "speed-up", "difference", "lib
 @click.command()
 def main() -> None:
     """Compile, check, time and link the example models."""
+    os.environ["GCOMP_CACHE"] = "off"  # to show what compilation costs the first time
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # one thread each, on the same core
     with tempfile.TemporaryDirectory(prefix="gcomp-demo-") as name:

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from .save import save_onnx
     from .session import InferenceSession
     from .text import parse
-
-__version__ = "0.1.0"
+    from .version import __version__
 
 __all__ = [
     "BuildError",
@@ -67,6 +66,7 @@ _HOMES = {
     "save": ("save_onnx",),
     "session": ("InferenceSession",),
     "text": ("parse",),
+    "version": ("__version__",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -125,11 +125,13 @@ class NativeModule:
         listed = [", ".join(f"{p.name}: {p}" for p in ports) for ports in (self.inputs, self.outputs)]
         return f"<native module {self.name}({listed[0]}) -> ({listed[1]})>"
 
-    def __call__(self, *arrays: Any) -> list[Array]:
-        """The outputs in graph order, freshly allocated, for the inputs in graph order.
+    def __call__(self, *arrays: Any, out: Sequence[Array] | None = None) -> list[Array]:
+        """The outputs in graph order for the inputs in graph order, freshly allocated or written to `out`.
 
         Takes numpy arrays of any memory layout, anything with `__dlpack__` on the CPU, and whatever
-        `numpy.asarray` takes. Raises `InputError` for arrays that do not fit, `RunError` if the code refuses.
+        `numpy.asarray` takes. `out` holds a numpy array for each output, of its dtype and shape, contiguous,
+        writeable, apart from the others and from the inputs; after an error their content is undefined.
+        Raises `InputError` for arrays that do not fit, `RunError` if the code refuses.
         """
         expected = self._expected
         if len(arrays) != len(expected):
@@ -146,7 +148,10 @@ class NativeModule:
             else self._fitting(index, array)
             for index, (array, (shape, dtype)) in enumerate(zip(arrays, expected, strict=True))
         ]
-        results = [np.empty(shape, dtype) for shape, dtype in self._results]
+        if out is None:
+            results = [np.empty(shape, dtype) for shape, dtype in self._results]
+        else:
+            results = self._writable(out, given)
         try:
             frame = self._frames.pop()  # atomic: no other thread has it
         except IndexError:
@@ -174,29 +179,47 @@ class NativeModule:
         """`given` as a contiguous array of the input's type and shape, copied where that is needed."""
         port, (shape, dtype) = self.inputs[index], self._expected[index]
         array = _as_array(f"{self.name}: input {port.name}", given, port.dtype)
-        try:
-            found = str(dtype_of(array))
-        except KeyError:
-            found = str(array.dtype)
-        if found != port.dtype.name or array.shape != shape:
-            actual = f"{found}[{','.join(map(str, array.shape))}]"
-            raise InputError(f"{self.name}: input {port.name} must be {port}, got {actual}")
+        if _element_type(array) != port.dtype.name or array.shape != shape:
+            raise InputError(f"{self.name}: input {port.name} must be {port}, got {_described(array)}")
         return np.require(array.astype(dtype, copy=False), requirements=["C"])
+
+    def _writable(self, out: Sequence[Any], given: Sequence[Array]) -> list[Array]:
+        """`out` as it is, if the code can write its results there while it reads `given`."""
+        if len(out) != len(self.outputs):
+            raise InputError(
+                f"{self.name}: out needs {_count(len(self.outputs), 'array')}, one an output, got {len(out)}"
+            )
+        checked: list[Array] = []
+        for port, (shape, dtype), array in zip(self.outputs, self._results, out, strict=True):
+            who = f"{self.name}: out for {port.name}"
+            if not isinstance(array, np.ndarray):
+                raise InputError(f"{who} must be a numpy array, got {type(array).__name__}")
+            if array.dtype != dtype or array.shape != shape:
+                raise InputError(f"{who} must be {port}, got {_described(array)}")
+            if not (array.flags.c_contiguous and array.flags.writeable):
+                raise InputError(
+                    f"{who} must be contiguous and writeable, got strides {array.strides} "
+                    f"and writeable={array.flags.writeable}"
+                )
+            if any(np.may_share_memory(array, other) for other in (*given, *checked)):
+                raise InputError(f"{who} must not overlap an input or another output")
+            checked.append(array)
+        return checked
 
 
 class _Frame:
     """What one running call owns: context, arena, tensor structs and their shapes."""
 
     def __init__(self, module: NativeModule) -> None:
-        context = CContext.from_buffer_copy(module._context)  # pyright: ignore[reportPrivateUsage]
-        self._memory: list[object] = [context]
+        self.context = CContext.from_buffer_copy(module._context)  # pyright: ignore[reportPrivateUsage]
+        self._memory: list[object] = []
         if size := module._arena_bytes:  # pyright: ignore[reportPrivateUsage]
             arena = aligned(size)
             self._memory.append(arena)
-            context.arena = arena.ctypes.data
+            self.context.arena = arena.ctypes.data
         groups = [self._structs(module.inputs), self._structs(module.outputs)]
         self.tensors = [tensor for group in groups for tensor in group]
-        self.arguments = (ctypes.addressof(context), *map(ctypes.addressof, groups))
+        self.arguments = (ctypes.addressof(self.context), *map(ctypes.addressof, groups))
 
     def _structs(self, ports: Sequence[Port]) -> Any:
         """An array of structs, complete but for the data pointers."""
@@ -306,6 +329,19 @@ def _as_array(who: str, given: Any, dtype: DType) -> Array:
     if not hasattr(given, "dtype") and np.can_cast(array.dtype, dtype.numpy, "same_kind"):
         return array.astype(dtype.numpy)  # lists and numbers have no element type of their own
     return array
+
+
+def _element_type(array: Array) -> str:
+    try:
+        return str(dtype_of(array))
+    except KeyError:
+        return str(array.dtype)
+
+
+def _described(array: Array) -> str:
+    """Type and shape; a byte order only where it is not the machine's."""
+    order = "" if array.dtype.isnative else " in the other byte order"
+    return f"{_element_type(array)}[{','.join(map(str, array.shape))}]{order}"
 
 
 def _refuse(module: str, number: int, manifest: Mapping[str, Any]) -> NoReturn:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin
 from .diagnostics import GcompError, InferenceError, RewriteError
 from .ir import Graph, Op, Value, reads
 from .op import Constant, operators
+from .ops.group import Group
 from .printer import format_op
 from .types import Array
 
@@ -177,7 +178,7 @@ class RewritePass:
     def apply(self, graph: Graph, explain: bool = False) -> Report:
         """Rewrites `graph` and reports; with `explain`, refusals too. Raises `RewriteError`."""
         report = Report()
-        pending = dict.fromkeys(graph.walk())
+        pending = dict.fromkeys(outside_groups(graph))
         limit = 64 + 16 * len(pending)
         while pending:
             root = next(iter(pending))
@@ -247,11 +248,24 @@ class RewritePass:
             added = supersede(root, values, [*reversed(matched), root])
         except InferenceError as error:
             raise self._error(rule, root, f"leads to an error: {error.message}") from error
-        inner = [op for new in added for region in new.regions for op in region.walk()]
+        inner = [op for new in added for region in open_regions(new) for op in outside_groups(region)]
         return [*near, *added, *inner, *users]
 
     def _error(self, rule: Rule, root: Op, message: str) -> RewriteError:
         return RewriteError(f"{self.name}: {rule.name} {message}", line=format_op(root), origin=root.origin)
+
+
+def open_regions(op: Op) -> list[Graph]:
+    """The regions of `op` that passes may change: not the body of a group, which keeps what was fused."""
+    return [] if isinstance(op, Group) else op.regions
+
+
+def outside_groups(graph: Graph) -> Iterator[Op]:
+    """All operators but those inside fused groups, those of regions after the one that holds them."""
+    for op in list(graph.ops):
+        yield op
+        for region in open_regions(op):
+            yield from outside_groups(region)
 
 
 def supersede(op: Op, values: Sequence[Value | None], sources: Iterable[Op]) -> list[Op]:

@@ -12,9 +12,7 @@ import numpy as np
 
 from .compiler import compile
 from .diagnostics import InputError
-from .lift import lift
 from .native import Port
-from .target import ports
 from .types import Array, DType, dtype_of
 
 PROVIDERS = ("CPUExecutionProvider",)
@@ -53,10 +51,9 @@ class InferenceSession:
         if unknown:
             raise InputError(f"InferenceSession has no option {', '.join(unknown)}")
         _warn_of_providers(providers or ())
-        graph = lift(path_or_bytes if isinstance(path_or_bytes, bytes) else os.fspath(path_or_bytes))
-        self._inputs, self._outputs = ports(graph)
         threads = int(getattr(sess_options, "intra_op_num_threads", 0)) or 1
-        self._module = compile(graph, target=target, precision=precision, threads=threads)
+        self._module = compile(path_or_bytes, target=target, precision=precision, threads=threads)
+        self._inputs, self._outputs = self._module.inputs, self._module.outputs
 
     def run(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None

@@ -47,6 +47,11 @@ class Module(ABC):
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """The outputs by name for the inputs by name. Raises `InputError`, `RunError`."""
 
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """What a file of this module says of itself; empty where there can be none."""
+        return {}
+
     def save(self, path: str | Path) -> list[Path]:
         """Writes the module in the form that the suffix of `path` names; the files written. Raises `BuildError`."""
         raise BuildError(f"{path}: this target's modules cannot be saved")

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from gcomp.ir import Graph, Op
-from gcomp.rewrite import erase, restore_users, supersede
+from gcomp.rewrite import erase, open_regions, restore_users, supersede
 from gcomp.types import Array
 
 
@@ -34,7 +34,7 @@ class Clean:
 def _sweep(graph: Graph) -> None:
     """Removes what nobody reads, last first, so that one sweep is enough."""
     for op in reversed(list(graph.ops)):
-        for region in op.regions:
+        for region in open_regions(op):
             _sweep(region)
         erase(op)
 
@@ -43,7 +43,7 @@ def _merge(graph: Graph) -> None:
     """Removes what was computed before; in order, so that operands have been merged already."""
     known: dict[Hashable, list[Op]] = {}
     for op in list(graph.ops):
-        for region in op.regions:
+        for region in open_regions(op):
             _merge(region)
         if op.regions or not op.results:
             continue

@@ -11,7 +11,8 @@ from gcomp.diagnostics import GcompError
 from gcomp.evaluate import evaluate_op
 from gcomp.ir import Graph, Op, Value
 from gcomp.op import Constant, Operator, constant_value, known_content
-from gcomp.rewrite import supersede
+from gcomp.ops import DequantizeLinear
+from gcomp.rewrite import outside_groups, supersede
 from gcomp.types import Array
 
 
@@ -20,15 +21,17 @@ class FoldConstants:
     """Replaces operators on constants, and integers that follow from shapes alone, by constants.
 
     `growth` is how many bytes larger than all it was made from a constant may be: an Expand of a scalar to
-    a million elements is cheaper to run than to store.
+    a million elements is cheaper to run than to store. Quantized weights stay quantized unless `dequantize`
+    is set: a later pass may compute on the integers.
     """
 
     name: str = field(default="fold-constants", init=False)
     growth: int = 1 << 16
+    dequantize: bool = False
 
     def run(self, graph: Graph) -> bool:
         changed = False
-        for op in list(graph.walk()):
+        for op in list(outside_groups(graph)):
             arrays = self._folded(op)
             if arrays is not None:
                 sources = [*_producers(op), op]
@@ -39,6 +42,8 @@ class FoldConstants:
     def _folded(self, op: Op) -> list[Array] | None:
         """The arrays of the results of `op`, or None if it stays."""
         if isinstance(op, Constant) or not isinstance(op, Operator) or op.parent is None:
+            return None
+        if isinstance(op, DequantizeLinear) and not self.dequantize:
             return None
         known = _known_integers(op)
         if known is not None:

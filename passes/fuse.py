@@ -10,7 +10,7 @@ from gcomp.kernel import Compute, Kernel, Literal_, Load, Program, Reduce, Var, 
 from gcomp.lowering import is_small_constant, lower_op
 from gcomp.op import Constant, Operator
 from gcomp.ops import Group
-from gcomp.rewrite import is_output, supersede
+from gcomp.rewrite import is_output, open_regions, supersede
 from gcomp.types import I64
 
 
@@ -30,7 +30,7 @@ class Fuse:
     def run(self, graph: Graph) -> bool:
         changed = False
         for op in list(graph.ops):
-            for region in op.regions if not isinstance(op, Group) else ():
+            for region in open_regions(op):
                 changed |= self.run(region)
         roles = {op: role(op) for op in graph.ops}
         places = {op: place for place, op in enumerate(graph.ops)}

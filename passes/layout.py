@@ -10,7 +10,7 @@ from gcomp.kernel import Compute, Expr, Literal_, Load, Reduce, Select, inlined,
 from gcomp.lowering import lower_op
 from gcomp.op import Constant, Operator
 from gcomp.ops import Concat, Conv, Group, Relayout
-from gcomp.rewrite import erase, restore_users
+from gcomp.rewrite import erase, open_regions, restore_users
 from gcomp.types import F32, Layout, channels_last
 
 
@@ -43,7 +43,7 @@ class ChannelsLast:
             for value, layout in zip(op.operands, operands, strict=True):
                 if value is not None:
                     op.replace_operand(value, versions.get(value, layout, op))
-            for region in op.regions if not isinstance(op, Group) else ():
+            for region in open_regions(op):
                 for value in region.captured():
                     region.replace_captured(value, versions.get(value, None, op))
                 self._assign(region)

@@ -1,9 +1,10 @@
-"""Operators' samples as graphs."""
+"""Operators' samples as graphs, and the arrays in graphs."""
 
 from __future__ import annotations
 
 from gcomp.ir import Graph, Op, Value
-from gcomp.op import Argument
+from gcomp.op import Argument, Constant
+from gcomp.types import Array
 
 
 def graph_of(sample: Op) -> Graph:
@@ -24,3 +25,9 @@ def graph_of(sample: Op) -> Graph:
     graph.outputs = list(visit(sample).results)
     graph.output_names = [f"y{place}" for place in range(len(graph.outputs))]
     return graph
+
+
+def array_of(value: Value) -> Array:
+    """What a constant holds."""
+    assert isinstance(value.owner, Constant)
+    return value.owner.value

@@ -160,7 +160,9 @@ def _unit(emitted: Emitted, cpu: Cpu) -> Unit:
 
 
 def _module(function: Function, cpu: Cpu) -> str:
-    return "\n".join([str(function), *sorted(function.declarations), attributes(cpu)])
+    functions = [function, *function.functions]
+    declarations = {text for one in functions for text in one.declarations}
+    return "\n".join([*map(str, functions), *sorted(declarations), attributes(cpu)])
 
 
 def attributes(cpu: Cpu) -> str:

@@ -37,8 +37,12 @@ def number(value: float | bool, dtype: DType) -> Value:
 class Function:
     """One function under construction. `value` adds an instruction and names its result."""
 
-    def __init__(self, name: str, parameters: Sequence[tuple[str, str]], returns: str = "void") -> None:
+    def __init__(
+        self, name: str, parameters: Sequence[tuple[str, str]], returns: str = "void", linkage: str = "hidden"
+    ) -> None:
         self.name, self.parameters, self.returns = name, list(parameters), returns
+        self.linkage = linkage
+        self.functions: list[Function] = []
         self.lines: list[str] = []
         self.declarations: set[str] = set()
         self._values = self._labels = 0
@@ -48,7 +52,7 @@ class Function:
     def __str__(self) -> str:
         parameters = ", ".join(f"{type} %{name}" for type, name in self.parameters)
         body = "\n".join([*self._entry_allocas, *self.lines])
-        return f"define hidden {self.returns} @{self.name}({parameters}) #0 {{\nentry:\n{body}\n}}\n"
+        return f"define {self.linkage} {self.returns} @{self.name}({parameters}) #0 {{\nentry:\n{body}\n}}\n"
 
     def value(self, text: str) -> Value:
         self._values += 1

@@ -87,8 +87,9 @@ class LLVMModule(Module):
         self.host_steps: list[str] = []
         self._source = source
 
-    def __call__(self, *arrays: Any) -> list[Array]:
-        return self._native(*arrays)
+    def __call__(self, *arrays: Any, out: Sequence[Array] | None = None) -> list[Array]:
+        """As `NativeModule`'s."""
+        return self._native(*arrays, out=out)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         return self._native.run(inputs)
@@ -109,6 +110,10 @@ class LLVMModule(Module):
     @property
     def arena_bytes(self) -> int:
         return self.artefact.arena_bytes
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        return self.artefact.manifest
 
     @cached_property
     def _native(self) -> NativeModule:

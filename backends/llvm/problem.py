@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from gcomp.expr import Checked, Expr, Reduce, Tensor, Var
@@ -76,6 +77,12 @@ class Problem:
         return None if place is None else self.operands[place]
 
 
+INLINE_LIMIT = 12
+"""An epilogue of more distinct sub-expressions than this is a function of its own: code stays small, and compiles fast.
+
+The accumulators that live across the call are saved and loaded once each, as they would be for a loop over them."""
+
+
 @dataclass
 class Epilogue:
     """Applies what follows the anchor to values in registers, and stores them.
@@ -87,6 +94,7 @@ class Epilogue:
     fn: Function
     operands: dict[int, Value]
     result: Value
+    _outlined: dict[tuple[int, int, int | None], str] = field(default_factory=dict[tuple[int, int, "int | None"], str])
 
     def __post_init__(self) -> None:
         problem = self.problem
@@ -127,6 +135,33 @@ class Epilogue:
         `value` is the anchor's result in a register. Only the first `active` lanes are elements; of the others those
         that pad the layout become zero and the rest is left alone.
         """
+        if self._is_long:
+            self._call(value, index, lane_axis, lanes, active)
+        else:
+            self._store(value, index, lane_axis, lanes, active)
+
+    @cached_property
+    def _is_long(self) -> bool:
+        return self._value is not None and sum(1 for _ in walk(self._value)) > INLINE_LIMIT
+
+    def _call(self, value: Value, index: Sequence[Value], lane_axis: int, lanes: int, active: int | None) -> None:
+        """Calls a function that stores one vector."""
+        places = [("ptr", pointer) for pointer in (*self.operands.values(), self.result)]
+        values = [(vector("float", lanes), value), *(("i64", place) for place in index), *places]
+        key = (lane_axis, lanes, active)
+        if key not in self._outlined:
+            names = ["value", *(f"i{axis}" for axis in range(len(index))), *(f"x{n}" for n in self.operands), "y"]
+            types = [type for type, _ in values]
+            fn = Function(f"epilogue{len(self._outlined)}", list(zip(types, names, strict=True)), linkage="internal")
+            pointers = {operand: f"%x{operand}" for operand in self.operands}
+            inner = Epilogue(self.problem, fn, pointers, "%y")
+            inner._store("%value", [f"%i{axis}" for axis in range(len(index))], lane_axis, lanes, active)
+            fn.do("ret void")
+            self._outlined[key] = fn.name
+            self.fn.functions.append(fn)
+        self.fn.do(f"call void @{self._outlined[key]}({', '.join(f'{type} {v}' for type, v in values)})")
+
+    def _store(self, value: Value, index: Sequence[Value], lane_axis: int, lanes: int, active: int | None) -> None:
         fn, out = self.fn, self.problem.results[0]
         lane = self._axes[lane_axis]
         variables = dict(zip(self._axes, index, strict=True))

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gcomp.diagnostics import BuildError
 from gcomp.files import replacing
@@ -15,7 +16,9 @@ from .elf import write_data_object
 from .header import header_text
 from .jit import joined
 from .link import archive, link_shared, relocatable
-from .module import LLVMModule
+
+if TYPE_CHECKING:
+    from .module import LLVMModule
 
 
 def save(module: LLVMModule, path: Path) -> list[Path]:

@@ -10,9 +10,10 @@ from gcomp import expr as e
 from gcomp.diagnostics import UnsupportedError
 from gcomp.kernel import children, walk
 from gcomp.native import ErrorCode
-from gcomp.types import I64, DType
+from gcomp.types import I64
 
 from .access import Element, at_zero, coefficient
+from .arithmetic import binary, combine, convert, unary, zero
 from .emit import Function, Value, mangled, number, scalar, vector
 
 
@@ -82,9 +83,11 @@ class Evaluator:
             case e.Load():
                 return self.anchors[id(x.tensor)]
             case e.Unary():
-                return self._unary(x)
+                return unary(self.fn, x.op, self(x.x), x.x.dtype, self.width(x))
             case e.Binary():
-                return self._binary(x)
+                lanes = max(self.width(x.lhs), self.width(x.rhs))
+                a, b = (self(p) if self.width(p) == lanes else self.full(p) for p in (x.lhs, x.rhs))
+                return binary(self.fn, x, a, b, lanes)
             case e.Fma():
                 a, b, c = (self._at(part, x) for part in (x.a, x.b, x.c))
                 return self.fn.fma(a, b, c, scalar(x.dtype), self.width(x))
@@ -96,7 +99,7 @@ class Evaluator:
                     f"select {test} {condition}, {type} {self._at(x.then, x)}, {type} {self._at(x.other, x)}"
                 )
             case e.Cast():
-                return self._cast(x)
+                return convert(self.fn, self(x.x), x.x.dtype, x.dtype, self.width(x))
             case e.Bitcast():
                 lanes = self.width(x)
                 source, target = vector(scalar(x.x.dtype), lanes), vector(scalar(x.dtype), lanes)
@@ -177,158 +180,6 @@ class Evaluator:
     def _other(self, x: Element, memory: str) -> Value:
         return str(int(x.other)) if memory == "i8" else number(x.other, x.dtype)
 
-    def _unary(self, x: e.Unary) -> Value:
-        lanes, of = self.width(x), x.x.dtype
-        a, type = self(x.x), vector(scalar(of), lanes)
-        intrinsic = {"sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "round": "roundeven", "trunc": "trunc"}
-        match x.op:
-            case "neg":
-                return self.fn.value(f"fneg {type} {a}" if of.is_float else f"sub {type} {self._zero(of, lanes)}, {a}")
-            case "not":
-                ones = self.fn.splat("true" if of.name == "bool" else "-1", scalar(of), lanes)
-                return self.fn.value(f"xor {type} {a}, {ones}")
-            case "abs" if of.is_float:
-                return self.fn.call(type, f"llvm.fabs.{mangled(scalar(of), lanes)}", [(type, a)])
-            case "abs" if not of.is_signed:
-                return a
-            case "abs":
-                return self.fn.call(type, f"llvm.abs.{mangled(scalar(of), lanes)}", [(type, a), ("i1", "false")])
-            case "isnan":
-                return self.fn.value(f"fcmp uno {type} {a}, {a}")
-            case "isinf":
-                size = self.fn.call(type, f"llvm.fabs.{mangled(scalar(of), lanes)}", [(type, a)])
-                return self.fn.value(f"fcmp oeq {type} {size}, {self.fn.splat(number(float('inf'), of), scalar(of), lanes)}")
-            case _ if x.op in intrinsic and of.is_float:
-                return self.fn.call(type, f"llvm.{intrinsic[x.op]}.{mangled(scalar(of), lanes)}", [(type, a)])
-            case _:
-                raise UnsupportedError(f"llvm: no code for {x.op} of {of}")
-
-    def _binary(self, x: e.Binary) -> Value:
-        lanes = max(self.width(x.lhs), self.width(x.rhs))
-        of = x.lhs.dtype
-        type = vector(scalar(of), lanes)
-        a = self(x.lhs) if self.width(x.lhs) == lanes else self.full(x.lhs)
-        b = self(x.rhs) if self.width(x.rhs) == lanes else self.full(x.rhs)
-        if of.is_float:
-            return self._float(x, a, b, type, lanes)
-        signed = of.is_signed
-        match x.op:
-            case "add" | "sub" | "mul" | "and" | "or" | "xor":
-                return self.fn.value(f"{x.op} {type} {a}, {b}")
-            case "shl" | "shr":
-                width = self.fn.splat(str(of.bytes * 8), scalar(of), lanes)
-                test, bits = vector("i1", lanes), self.fn.value(f"icmp ult {type} {b}, {width}")
-                shifted = self.fn.value(f"{'shl' if x.op == 'shl' else 'ashr' if signed else 'lshr'} {type} {a}, {b}")
-                return self.fn.value(f"select {test} {bits}, {type} {shifted}, {type} {self._zero(of, lanes)}")
-            case "lt" | "le":
-                return self.fn.value(f"icmp {'s' if signed else 'u'}{x.op} {type} {a}, {b}")
-            case "eq" | "ne":
-                return self.fn.value(f"icmp {x.op} {type} {a}, {b}")
-            case "min" | "max":
-                if of.name == "bool":
-                    return self.fn.value(f"{'and' if x.op == 'min' else 'or'} {type} {a}, {b}")
-                name = f"llvm.{'s' if signed else 'u'}{x.op}.{mangled(scalar(of), lanes)}"
-                return self.fn.call(type, name, [(type, a), (type, b)])
-            case "floordiv" | "truncdiv" | "mod" | "rem":
-                return self._divide(x, a, b, type, lanes)
-            case _:
-                raise UnsupportedError(f"llvm: no code for {x.op} of {of}")
-
-    def _float(self, x: e.Binary, a: Value, b: Value, type: str, lanes: int) -> Value:
-        test = vector("i1", lanes)
-        match x.op:
-            case "add" | "sub" | "mul" | "div":
-                flags = " contract" if x.op != "div" else ""
-                return self.fn.value(f"f{x.op}{flags} {type} {a}, {b}")
-            case "lt" | "le" | "eq":
-                return self.fn.value(f"fcmp o{x.op} {type} {a}, {b}")
-            case "ne":
-                return self.fn.value(f"fcmp une {type} {a}, {b}")
-            case "min" | "max":
-                # One x86 instruction returns its second operand where either is NaN.
-                if isinstance(x.rhs, e.Literal_) and x.rhs.value == x.rhs.value:
-                    a, b = b, a
-                keep = self.fn.value(f"fcmp {'olt' if x.op == 'min' else 'ogt'} {type} {a}, {b}")
-                best = self.fn.value(f"select {test} {keep}, {type} {a}, {type} {b}")
-                if any(isinstance(p, e.Literal_) and p.value == p.value for p in (x.lhs, x.rhs)):
-                    return best
-                nan = self.fn.value(f"fcmp uno {type} {a}, {a}")
-                return self.fn.value(f"select {test} {nan}, {type} {a}, {type} {best}")
-            case _:
-                raise UnsupportedError(f"llvm: no code for {x.op} of {x.lhs.dtype}")
-
-    def _divide(self, x: e.Binary, a: Value, b: Value, type: str, lanes: int) -> Value:
-        of, zero, test = x.lhs.dtype, self._zero(x.lhs.dtype, lanes), vector("i1", lanes)
-        known = isinstance(x.rhs, e.Literal_) and x.rhs.value > 0
-        low, _ = e.bounds(x.lhs) if of == I64 else (None, None)
-        if known and (not of.is_signed or (low is not None and low >= 0)):
-            return self.fn.value(f"{'udiv' if x.op in ('floordiv', 'truncdiv') else 'urem'} {type} {a}, {b}")
-        by_zero = self.fn.value(f"icmp eq {type} {b}, {zero}")
-        one = self.fn.splat("1", scalar(of), lanes)
-        safe = self.fn.value(f"select {test} {by_zero}, {type} {one}, {type} {b}")
-        if of.is_signed:  # the least number divided by -1 overflows
-            minus = self.fn.value(f"icmp eq {type} {safe}, {self.fn.splat('-1', scalar(of), lanes)}")
-            safe = self.fn.value(f"select {test} {minus}, {type} {one}, {type} {safe}")
-            dividend = self.fn.value(f"sub {type} {zero}, {a}")
-            dividend = self.fn.value(f"select {test} {minus}, {type} {dividend}, {type} {a}")
-        else:
-            dividend = a
-        s = "s" if of.is_signed else "u"
-        quotient = self.fn.value(f"{s}div {type} {dividend}, {safe}")
-        rest = self.fn.value(f"sub {type} {dividend}, {self.fn.value(f'mul {type} {quotient}, {safe}')}")
-        result = quotient if x.op in ("floordiv", "truncdiv") else rest
-        if of.is_signed and x.op in ("floordiv", "mod"):
-            inexact = self.fn.value(f"icmp ne {type} {rest}, {zero}")
-            sign = self.fn.value(f"icmp slt {type} {self.fn.value(f'xor {type} {rest}, {safe}')}, {zero}")
-            fix = self.fn.value(f"and {test} {inexact}, {sign}")
-            fixed = self.fn.value(
-                f"sub {type} {quotient}, {one}" if x.op == "floordiv" else f"add {type} {rest}, {safe}"
-            )
-            result = self.fn.value(f"select {test} {fix}, {type} {fixed}, {type} {result}")
-        return self.fn.value(f"select {test} {by_zero}, {type} {zero}, {type} {result}")
-
-    def _cast(self, x: e.Cast) -> Value:
-        lanes, a = self.width(x), self(x.x)
-        of, to = x.x.dtype, x.dtype
-        source, target = vector(scalar(of), lanes), vector(scalar(to), lanes)
-        if to.name == "bool":
-            zero = self._zero(of, lanes)
-            return self.fn.value(f"fcmp une {source} {a}, {zero}" if of.is_float else f"icmp ne {source} {a}, {zero}")
-        if of.is_float and to.is_float:
-            if of.bytes == to.bytes:  # f16 and bf16
-                a, source = self.fn.value(f"fpext {source} {a} to {vector('float', lanes)}"), vector("float", lanes)
-            elif of.bytes == 8 and to.bytes == 2:  # LLVM would call a function
-                a, source = self._to_odd(a, lanes), vector("float", lanes)
-            return self.fn.value(f"{'fpext' if of.bytes < to.bytes else 'fptrunc'} {source} {a} to {target}")
-        if of.is_float:
-            name = f"llvm.fpto{'s' if to.is_signed else 'u'}i.sat.{mangled(scalar(to), lanes)}.{mangled(scalar(of), lanes)}"
-            return self.fn.call(target, name, [(source, a)])
-        if to.is_float:
-            return self.fn.value(f"{'si' if of.is_signed else 'ui'}tofp {source} {a} to {target}")
-        if of.name == "bool" or of.bytes < to.bytes:
-            return self.fn.value(f"{'sext' if of.is_signed else 'zext'} {source} {a} to {target}")
-        return a if of.bytes == to.bytes else self.fn.value(f"trunc {source} {a} to {target}")
-
-    def _to_odd(self, a: Value, lanes: int) -> Value:
-        """A double as the float that rounding to odd gives, which may be rounded again without harm.
-
-        Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", IEEE Trans. Computers 57(4), 2008.
-        """
-        fn = self.fn
-        double, single, bits = vector("double", lanes), vector("float", lanes), vector("i32", lanes)
-        test, one = vector("i1", lanes), fn.splat("1", "i32", lanes)
-        near = fn.value(f"fptrunc {double} {a} to {single}")
-        back = fn.value(f"fpext {single} {near} to {double}")
-        size, got = (fn.call(double, f"llvm.fabs.{mangled('double', lanes)}", [(double, v)]) for v in (a, back))
-        pattern = fn.value(f"bitcast {single} {near} to {bits}")
-        even = fn.value(f"icmp eq {bits} {fn.value(f'and {bits} {pattern}, {one}')}, {fn.splat('0', 'i32', lanes)}")
-        less, more = (fn.value(f"fcmp {order} {double} {got}, {size}") for order in ("olt", "ogt"))
-        up, down = fn.value(f"add {bits} {pattern}, {one}"), fn.value(f"sub {bits} {pattern}, {one}")
-        moved = fn.value(f"select {test} {less}, {bits} {up}, {bits} {pattern}")
-        moved = fn.value(f"select {test} {more}, {bits} {down}, {bits} {moved}")
-        odd = fn.value(f"select {test} {even}, {bits} {moved}, {bits} {pattern}")
-        return fn.value(f"bitcast {bits} {odd} to {single}")
-
     def _checked(self, x: e.Checked) -> Value:
         assert self.failed is not None and isinstance(x.extent, int)
         lanes, index = self.width(x), self(x.index)
@@ -341,7 +192,7 @@ class Evaluator:
             any_bad = self.fn.call("i1", f"llvm.vector.reduce.or.v{lanes}i1", [(f"<{lanes} x i1>", any_bad)])
         before = self.fn.load(self.failed, "i32", 4)
         self.fn.store(self.fn.value(f"select i1 {any_bad}, i32 {int(ErrorCode.INDEX)}, i32 {before}"), self.failed, "i32", 4)
-        return self.fn.value(f"select {vector('i1', lanes)} {bad}, {type} {self._zero(I64, lanes)}, {type} {index}")
+        return self.fn.value(f"select {vector('i1', lanes)} {bad}, {type} {zero(I64, lanes)}, {type} {index}")
 
     def _reduce(self, x: e.Reduce) -> Value:
         lanes = self.width(x)
@@ -352,7 +203,7 @@ class Evaluator:
     def _reduce_over(self, x: e.Reduce, over: list[e.Var], start: Value, lanes: int, along: e.Var | None) -> Value:
         if not over:
             value = self._at_width(x.body, lanes)
-            return self.combine(x.op, start, value, x.dtype, lanes)
+            return combine(self.fn, x.op, start, value, x.dtype, lanes)
         var, rest = over[0], over[1:]
         if not isinstance(var.extent, int):
             raise UnsupportedError(f"llvm: the size {var.extent} is not bound; bind it with shapes= or dims=")
@@ -388,7 +239,7 @@ class Evaluator:
             value = inner._at_width(x.body, lanes)
             if mask is not None:
                 value = self.fn.value(f"select <{lanes} x i1> {mask}, {vector(element, lanes)} {value}, {vector(element, lanes)} {neutral}")
-            return [self.combine(x.op, values[0], value, x.dtype, lanes)]
+            return [combine(self.fn, x.op, values[0], value, x.dtype, lanes)]
 
         partial = self.fn.loop(0, whole, lanes, step, [(vector(element, lanes), neutral)])
         if whole < var.extent:
@@ -404,30 +255,14 @@ class Evaluator:
                 )
                 for first in (0, half)
             )
-            value = self.combine(x.op, low, high, x.dtype, half, wide=True)
+            value = combine(self.fn, x.op, low, high, x.dtype, half, wide=True)
             lanes = half
         value = self.fn.value(f"extractelement <1 x {element}> {value}, i64 0")
-        return self.combine(x.op, start, value, x.dtype, 1)
+        return combine(self.fn, x.op, start, value, x.dtype, 1)
 
     def _at_width(self, x: e.Expr, lanes: int) -> Value:
         value = self(x)
         return value if self.width(x) == lanes else self.fn.splat(value, scalar(x.dtype), lanes)
-
-    def combine(self, op: str, a: Value, b: Value, dtype: DType, lanes: int, wide: bool = False) -> Value:
-        """One step of a reduction."""
-        element = scalar(dtype)
-        type = f"<{lanes} x {element}>" if wide else vector(element, lanes)
-        suffix = f"v{lanes}{mangled(element, 1)}" if wide else mangled(element, lanes)
-        if dtype.is_float:
-            if op in ("add", "mul"):
-                return self.fn.value(f"f{op} contract {type} {a}, {b}")
-            return self.fn.call(type, f"llvm.{op}imum.{suffix}", [(type, a), (type, b)])
-        if op in ("min", "max") and dtype.name != "bool":
-            return self.fn.call(type, f"llvm.{'s' if dtype.is_signed else 'u'}{op}.{suffix}", [(type, a), (type, b)])
-        return self.fn.value(f"{ {'min': 'and', 'max': 'or'}.get(op, op)} {type} {a}, {b}")
-
-    def _zero(self, dtype: DType, lanes: int) -> Value:
-        return "zeroinitializer" if lanes > 1 else number(0, dtype)
 
 
 ROW_LANES = 16

@@ -23,13 +23,12 @@ def command(recipe: Recipe, output: Path, name: str | None, as_json: bool) -> No
     with progress(f"compiling {recipe.source.path}"):
         module = recipe.compile(name=name or output.stem)
         written = module.save(output)
-    manifest: dict[str, Any] = getattr(module, "manifest", {})
     facts: dict[str, Any] = {
         "files": {str(path): path.stat().st_size for path in written},
         "seconds": time.perf_counter() - start,
         "timings": module.timings,
-        "arena_bytes": manifest.get("arena_bytes", 0),
-        "weights_bytes": manifest.get("weights_bytes", 0),
+        "arena_bytes": module.manifest["arena_bytes"],
+        "weights_bytes": module.manifest["weights_bytes"],
         "inputs": {port.name: str(port) for port in module.inputs},
         "outputs": {port.name: str(port) for port in module.outputs},
         "host_steps": module.host_steps,

@@ -76,13 +76,17 @@ class Recipe:
         """The module for the source, or its graph if that is there already; `name` prefixes its symbols."""
         from ..compiler import compile
 
+        source = self.source
+        known = graph is not None or not source.is_onnx
         return compile(
-            graph or self.source.graph(),
+            (graph or source.graph()) if known else source.path,
+            shapes=None if known else source.shapes,
+            dims=None if known else source.dims,
             target=self.target,
             threads=self.threads,
             precision=self.precision,
             passes=self.pipeline(),
-            name=name or self.source.path.stem,
+            name=name or source.path.stem,
         )
 
     def pipeline(self) -> str | list[Pass] | None:

@@ -109,7 +109,7 @@ class Builder:
                     yield from self._unsupported(graph.node, context, seen)
             key, function = self.function(node)
             if function is not None:
-                inner = self.called(function, key, name, context)
+                inner = self.called(function, key, title(node, place), context)
                 if key not in seen:
                     yield from self._unsupported(function.node, inner, seen)
                 seen.add(key)

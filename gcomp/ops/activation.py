@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..ir import Op, Value
-from ..kernel import Expr, Kernel, Tensor, maximum, minimum, select, unary
+from ..kernel import Expr, Kernel, Tensor, cast, maximum, minimum, select, unary
 from ..op import Operator, argument, constant, operator
 from ..semantics import error_function, logistic
 from ..types import F16, F32, F64, FLOATS, I8, I32, INTEGERS, NUMBERS, Array, TensorType
@@ -206,6 +206,34 @@ class ThresholdedRelu(UnaryOperator):
 
     def numpy(self, x: Array) -> Array:
         return np.where(x > np.float32(self.alpha), x, 0.0)
+
+
+@operator(onnx="Shrink", since=9)
+class Shrink(UnaryOperator):
+    """`x + bias` below `-lambd`, `x - bias` above `lambd`, 0 between."""
+
+    bias: float = 0.0
+    lambd: float = 0.5
+
+    dtypes = NUMBERS
+    tolerance = "close"
+
+    def formula(self, x: Expr) -> Expr:
+        zero = number(0, x.dtype)
+        real = x if x.dtype.is_float else cast(x, F32)
+        lower, upper = real + float(self.bias), real - float(self.bias)
+        near = select(real > float(self.lambd), cast(upper, x.dtype), zero)
+        return select(real < -float(self.lambd), cast(lower, x.dtype), near)
+
+    def numpy(self, x: Array) -> Array:
+        return np.where(x < -self.lambd, x + self.bias, np.where(x > self.lambd, x - self.bias, 0))
+
+    @classmethod
+    def samples(cls) -> Iterator[Operator]:
+        for dtype in (F32, F64, F16, I32):
+            x = argument(TensorType(dtype, (4, 9)), -6.0, 6.0)
+            yield cls(x)
+            yield cls(x, bias=1.5, lambd=2.0)
 
 
 @operator(onnx="Gelu", since=20)

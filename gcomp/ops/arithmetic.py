@@ -354,7 +354,7 @@ class Round(UnaryOperator):
 def truncated_quotient(lhs: Array, rhs: Array) -> Array:
     """Integer division toward zero; 0 where `rhs` is 0."""
     safe = np.where(rhs == 0, np.ones_like(rhs), rhs)
-    quotient = np.floor_divide(lhs, safe)
+    quotient: Array = np.floor_divide(lhs, safe)
     inexact = (quotient * safe != lhs) & ((lhs < 0) != (safe < 0))
     quotient = quotient + inexact.astype(quotient.dtype)
-    return np.where(rhs == 0, np.zeros_like(quotient), quotient)
+    return np.where(rhs == 0, np.zeros_like(lhs), quotient)

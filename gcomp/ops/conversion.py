@@ -223,5 +223,4 @@ def saturated(value: Any, dtype: DType) -> Array:
     whole = np.trunc(np.where(np.isnan(value), 0.0, value))
     inside = (whole > float(least)) & (whole < float(greatest))
     converted: Array = np.where(inside, whole, 0.0).astype(dtype.numpy)
-    limit: Array = np.where(whole > 0, greatest, least)
-    return np.where(inside, converted, limit)
+    return np.select([inside, whole > 0], [converted, np.asarray(greatest)], np.asarray(least))

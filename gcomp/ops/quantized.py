@@ -29,7 +29,8 @@ class Quantization(Operator):
     def check_parameters(self) -> None:
         """Raises `InferenceError` for scales and zero points that do not fit `x`."""
         x, scale = self.x.type, self.scale.type
-        if self.zero_point is not None and self.zero_point.type.shape != scale.shape:
+        zeros = self.zero_point.type if self.zero_point is not None else scale
+        if zeros.shape != scale.shape and not zeros.size == scale.size == 1:
             self.fail("zero points like scales", scale=self.scale, zero_point=self.zero_point)
         if scale.rank == 0 or (scale.rank == 1 and scale.shape[0] == 1 and not self.block_size):
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ from ..dim import Dim
 from ..ir import Op, Value
 from ..kernel import Expr, Kernel, Tensor, cast, select
 from ..op import Operator, argument, constant, known_array, known_content, operator
-from ..types import F16, F32, FLOATS, I8, Array, TensorType
+from ..types import F16, F32, FLOATS, I8, INTEGERS, U8, Array, DType, TensorType
 from .elementwise import accumulator, widened
 from .index import axes_of
 from .sampling import MODES, TRANSFORMS, Sampling, scaled
@@ -22,9 +21,9 @@ POLICIES = ("stretch", "not_larger", "not_smaller")
 
 @operator(onnx="Resize", since=11)
 class Resize(Operator):
-    """`x` sampled at the points that `scales` or `sizes` give: the nearest elements, or means of those around.
+    """`x` sampled at the points that `scales` or `sizes` give: the nearest elements, or means of several.
 
-    Means are for floats only, and `antialias` is not supported.
+    Means of integers are truncated, with `antialias` rounded.
     """
 
     x: Value
@@ -41,7 +40,7 @@ class Resize(Operator):
     mode: str = "nearest"
     nearest_mode: str = "round_prefer_floor"
 
-    tolerance = "approximate"
+    tolerance = "sampled"
 
     def infer(self) -> TensorType:
         x = self.x.type
@@ -51,10 +50,8 @@ class Resize(Operator):
                 mode=self.mode,
                 coordinate_transformation_mode=self.coordinate_transformation_mode,
             )
-        if self.antialias and self.mode != "nearest":
-            self.fail("antialias=0", antialias=self.antialias)
-        if self.mode != "nearest" and x.dtype not in FLOATS:
-            self.fail("floats for a mode other than nearest", x=self.x, mode=self.mode)
+        if self.mode != "nearest" and x.dtype not in (*FLOATS, *INTEGERS):
+            self.fail("numbers for a mode other than nearest", x=self.x, mode=self.mode)
         shape = list(x.shape)
         for axis, sampling in self.samplings(x.shape).items():
             shape[axis] = sampling.new
@@ -86,6 +83,7 @@ class Resize(Operator):
                     cubic=self.cubic_coeff_a,
                     exclude=bool(self.exclude_outside),
                     crop=own,
+                    antialias=bool(self.antialias),
                 )
         return found
 
@@ -112,10 +110,12 @@ class Resize(Operator):
         sizes = known_content(self.sizes)
         if sizes is None or len(sizes) != len(old):
             self.fail("known scales, or a known size per axis", x=self.x, sizes=self.sizes)
-        quotients = [
-            new / size if isinstance(new, int) and isinstance(size, int) and size else None
-            for new, size in zip(sizes, old, strict=True)
-        ]
+        quotients: list[float | None] = []
+        for new, size in zip(sizes, old, strict=True):
+            if isinstance(new, int) and isinstance(size, int) and size:
+                quotients.append(float(np.float32(new / size)))
+            else:
+                quotients.append(1.0 if new == size else None)
         if self.keep_aspect_ratio_policy == "stretch":
             return list(zip(sizes, quotients, strict=True))
         known = [quotient for quotient in quotients if quotient is not None]
@@ -128,42 +128,52 @@ class Resize(Operator):
         scale = min(known) if self.keep_aspect_ratio_policy == "not_larger" else max(known)
         return [(int(np.floor(scale * size + 0.5)), scale) for size in old if isinstance(size, int)]
 
+    @property
+    def rounds(self) -> bool:
+        """Whether the result along each axis is rounded before the next one is sampled, the last axis first."""
+        return bool(self.antialias) and self.mode != "nearest" and self.x.type.dtype.is_integer
+
     def reference(self, x: Array, *_: Array | None) -> Array:
         result, outside = widened(x), np.zeros((1,) * x.ndim, bool)
-        for axis, sampling in self.samplings(x.shape).items():
+        for axis, sampling in reversed(self.samplings(x.shape).items()):
             result = np.moveaxis(np.tensordot(sampling.matrix(), result, (1, axis)), 0, axis)
+            if self.rounds:
+                result = np.floor(result + 0.5)
             beyond = sampling.beyond()
             if beyond is not None:
                 outside = outside | beyond.reshape(-1, *(1,) * (x.ndim - 1 - axis))
         if outside.any():
             result = np.where(outside, self.extrapolation_value, result)
+        if x.dtype.kind in "iu":
+            limits = np.iinfo(x.dtype)
+            result = np.clip(np.trunc(result), limits.min, limits.max)
         return result.astype(x.dtype)
 
     def lower(self, k: Kernel, x: Tensor, *_: Tensor | None) -> Tensor:
-        samplings, sums = self.samplings(x.shape), accumulator(x.dtype)
-        axes = list(samplings)
+        type, samplings = self.result.type, self.samplings(x.shape)
+        sums = accumulator(type.dtype) if type.dtype.is_float else F32
+        source = x
+        for axis, sampling in reversed(list(samplings.items())):
+            if sampling.stretch > 1 or self.rounds:  # many elements count: one axis after the other
+                source = along(k, source, axis, samplings.pop(axis), sums, self.rounds)
+
+        def sampled(places: tuple[Expr, ...], axes: Sequence[int]) -> Expr:
+            if not axes:
+                return source[places]
+            axis, *rest = axes
+            return samplings[axis].mix(
+                places[axis], lambda place: sampled((*places[:axis], place, *places[axis + 1 :]), rest), sums
+            )
 
         def element(*index: Expr) -> Expr:
-            taps = [samplings[axis].taps(index[axis]) for axis in axes]
-            total: Expr | None = None
-            for chosen in itertools.product(*taps):
-                places, weight = list(index), None
-                for axis, (place, share) in zip(axes, chosen, strict=True):
-                    places[axis] = place
-                    if share is not None:
-                        weight = share if weight is None else weight * share
-                read: Expr = x[tuple(places)]
-                if weight is not None:
-                    read = cast(read, sums) * cast(weight, sums)
-                total = read if total is None else total + read
-            value = cast(total if total is not None else x[index], x.dtype)
-            for axis in axes:
-                beyond = samplings[axis].is_beyond(index[axis])
+            value = sampled(index, list(samplings))
+            for axis, sampling in samplings.items():
+                beyond = sampling.is_beyond(index[axis])
                 if beyond is not None:
-                    value = select(beyond, self.extrapolation_value, value)
-            return value
+                    value = select(beyond, self.extrapolation_value, cast(value, sums))
+            return cast(value, type.dtype)
 
-        return k.compute(self.result.type, element)
+        return k.compute(type, element)
 
     @classmethod
     def samples(cls) -> Iterator[Operator]:
@@ -193,6 +203,12 @@ class Resize(Operator):
             extrapolation_value=10.0,
         )
         yield cls(argument(TensorType(I8, (1, 1, 3, 3)), -9, 9), None, twice)
+        small = constant([1.0, 1.0, 0.4, 0.8])
+        for mode in ("linear", "cubic"):
+            yield cls(argument(x), None, small, mode=mode, antialias=1)
+        yield cls(argument(x), None, small, mode="cubic", antialias=1, exclude_outside=1)
+        yield cls(argument(TensorType(U8, (1, 1, 7, 6)), 0, 255), None, small, mode="linear", antialias=1)
+        yield cls(argument(TensorType(U8, (1, 1, 7, 6)), 0, 255), None, odd, mode="linear")
         yield cls(argument(TensorType(F32, (2, 7))), None, constant([1.0, 0.5]), mode="linear")
         yield cls(argument(TensorType(F16, (1, 1, 4, 4))), None, twice, mode="linear")
 
@@ -260,6 +276,16 @@ class Upsample_7(Superseded):
         x = TensorType(F32, (1, 1, 4, 5))
         yield cls(argument(x), (1.0, 1.0, 2.0, 3.0))
         yield cls(argument(x), (1.0, 1.0, 2.0, 2.0), "linear")
+
+
+def along(k: Kernel, x: Tensor, axis: int, sampling: Sampling, dtype: DType, rounds: bool) -> Tensor:
+    """`x` sampled along one axis, as `dtype`, to whole numbers if asked."""
+    shape = (*x.shape[:axis], sampling.new, *x.shape[axis + 1 :])
+
+    def element(*index: Expr) -> Expr:
+        return sampling.mix(index[axis], lambda place: x[(*index[:axis], place, *index[axis + 1 :])], dtype)
+
+    return k.compute(TensorType(dtype, shape), element)
 
 
 def _asymmetric(x: Value, scales: Array, mode: str, nearest: str) -> Resize:

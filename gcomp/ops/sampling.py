@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..dim import Dim, floordiv
-from ..kernel import Expr, as_index, cast, maximum, minimum, select, unary
+from ..kernel import Expr, Operand, as_index, cast, maximum, minimum, reduce, select, unary
 from ..op import Operator
-from ..types import F32, I64, Array
+from ..types import F32, I64, Array, DType
 
 MODES = ("nearest", "linear", "cubic")
 TRANSFORMS = (
@@ -52,10 +54,11 @@ class Sampling:
     cubic: float
     exclude: bool
     crop: tuple[float, float] | None
+    antialias: bool
 
     def matrix(self) -> Array:
         """The weight of each old element in each new one, [new, old]."""
-        old, new = int(str(self.old)), int(str(self.new))
+        old, new = self._lengths()
         points = self._points(np.arange(new, dtype=np.float32), float(old), float(new))
         result = np.zeros((new, old))
         if self.mode == "nearest":
@@ -68,37 +71,63 @@ class Sampling:
             inside = (place >= 0) & (place < old)
             share = np.where(inside, weight, 0) if self.exclude else weight
             np.add.at(result, (np.arange(new), np.clip(place, 0, old - 1).astype(np.int64)), share)
-        return result / result.sum(axis=1, keepdims=True) if self.exclude else result
+        return result / result.sum(axis=1, keepdims=True) if self.is_normalised else result
 
     def beyond(self) -> Array | None:
         """Which points lie outside the axis, if that matters."""
         if self.crop is None:
             return None
-        old, new = int(str(self.old)), int(str(self.new))
+        old, new = self._lengths()
         points = self._points(np.arange(new, dtype=np.float32), float(old), float(new))
         return (points < 0) | (points > old - 1)
 
-    def taps(self, index: Expr) -> list[tuple[Expr, Expr | None]]:
-        """The old elements that make the new one at `index`, and their weights (None: the only one)."""
+    @property
+    def stretch(self) -> float:
+        """How much wider than usual the filter is, so that no element is left out on the way down."""
+        return 1 / self.scale if self.antialias and self.scale is not None and self.scale < 1 else 1.0
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether weights are divided by their sum."""
+        return self.exclude or self.stretch > 1
+
+    @property
+    def reach(self) -> int:
+        """The number of elements on either side of a point that may count."""
+        return math.ceil((1 if self.mode == "linear" else 2) * self.stretch)
+
+    def mix(self, index: Expr, read: Callable[[Expr], Expr], dtype: DType) -> Expr:
+        """The new element at `index`, from what `read` gives for places among the old ones, as `dtype`."""
         last = as_index(self.old) - 1
         quotient = self._whole_quotient()
         if quotient is not None:
-            return [(index // quotient, None)]
+            return read(index // quotient)
         point = self._point(index)
         if self.mode == "nearest":
-            place = cast(rounded(point, self.nearest), I64)
-            return [(minimum(maximum(place, 0), last), None)]
+            return read(minimum(maximum(cast(rounded(point, self.nearest), I64), 0), last))
         first = unary("floor", point)
         base = cast(first, I64)
-        found: list[tuple[Expr, Expr]] = []
-        total: Expr | None = None
-        for offset, weight in self._weights(point - first):
+
+        def share(offset: Operand, weight: Expr) -> tuple[Expr, Expr]:
             place = base + offset
             if self.exclude:
                 weight = select((place >= 0) & (place <= last), weight, 0.0)
-                total = weight if total is None else total + weight
-            found.append((minimum(maximum(place, 0), last), weight))
-        return [(place, weight if total is None else weight / total) for place, weight in found]
+            element = read(minimum(maximum(place, 0), last))
+            return cast(element, dtype) * cast(weight, dtype), cast(weight, dtype)
+
+        def from_left(t: Expr) -> tuple[Expr, Expr]:
+            offset = t - (self.reach - 1)
+            distance = unary("abs", cast(offset, F32) - (point - first)) / self.stretch
+            return share(offset, self._filter(distance, select))
+
+        if self.stretch > 1:
+            value = reduce("add", [2 * self.reach], lambda *t: from_left(*t)[0], 0.0)
+            return value / reduce("add", [2 * self.reach], lambda *t: from_left(*t)[1], 0.0)
+        shares = [share(offset, weight) for offset, weight in self._weights(point - first)]
+        value, total = shares[0]
+        for element, weight in shares[1:]:
+            value, total = value + element, total + weight
+        return value / total if self.exclude else value
 
     def is_beyond(self, index: Expr) -> Expr | None:
         """Whether the point at `index` lies outside the axis, if that matters."""
@@ -106,6 +135,11 @@ class Sampling:
             return None
         point = self._point(index)
         return (point < 0.0) | (point > cast(as_index(self.old) - 1, F32))
+
+    def _lengths(self) -> tuple[int, int]:
+        if not isinstance(self.old, int) or not isinstance(self.new, int):
+            raise ValueError(f"sampling of an array needs numbers, got {self.old} to {self.new}")
+        return self.old, self.new
 
     def _point(self, index: Expr) -> Expr:
         return self._points(cast(index, F32), self._extent(self.old), self._extent(self.new))
@@ -139,18 +173,28 @@ class Sampling:
                 return (i + 0.5) / scale - 0.5
 
     def _weights(self, part: Any) -> list[tuple[int, Any]]:
-        """The offset and weight of each element around a point `part` of the way from one to the next."""
+        """The offset and weight of each element around points `part` of the way from one to the next."""
+        if self.stretch > 1:
+            offsets = range(1 - self.reach, self.reach + 1)
+            distances = [(offset, abs(offset - part) / np.float32(self.stretch)) for offset in offsets]
+            return [(offset, self._filter(distance, np.where)) for offset, distance in distances]
         if self.mode == "linear":
             return [(0, 1.0 - part), (1, part)]
-        a = self.cubic
-
-        def near(x: Any) -> Any:
-            return ((a + 2) * x - (a + 3)) * x * x + 1.0
-
-        def far(x: Any) -> Any:
-            return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-
+        near, far = self._near, self._far
         return [(-1, far(part + 1.0)), (0, near(part)), (1, near(1.0 - part)), (2, far(2.0 - part))]
+
+    def _near(self, x: Any) -> Any:
+        return ((self.cubic + 2) * x - (self.cubic + 3)) * x * x + 1.0
+
+    def _far(self, x: Any) -> Any:
+        return self.cubic * (((x - 5.0) * x + 8.0) * x - 4.0)
+
+    def _filter(self, distance: Any, choose: Callable[..., Any]) -> Any:
+        """The weight at a distance that is not negative; `choose` is `where` or `select`."""
+        if self.mode == "linear":
+            return choose(distance < 1.0, 1.0 - distance, 0.0)
+        beyond = choose(distance < 2.0, self._far(distance), 0.0)
+        return choose(distance < 1.0, self._near(distance), beyond)
 
     def _whole_quotient(self) -> int | None:
         """For nearest elements that are each repeated `q` times: `q`."""

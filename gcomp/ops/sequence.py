@@ -17,7 +17,7 @@ from .superseded import Superseded
 
 @operator(onnx="TopK", since=10)
 class TopK(Operator):
-    """The `k` greatest (or least) elements along `axis` and their indices, the best first; of equals the first.
+    """The `k` greatest or least elements along `axis` and their indices, best first, of equals the first.
 
     They come sorted whether `sorted` asks for it or not.
     """
@@ -111,7 +111,7 @@ class TopK_1(Superseded):
 
 @operator(onnx="ReverseSequence", since=10)
 class ReverseSequence(Operator):
-    """`input` with, for each index of `batch_axis`, its first `sequence_lens` steps of `time_axis` reversed."""
+    """`input` with the first `sequence_lens` steps of `time_axis` reversed, per index of `batch_axis`."""
 
     input: Value
     sequence_lens: Value
@@ -128,7 +128,7 @@ class ReverseSequence(Operator):
 
     def reference(self, input: Array, sequence_lens: Array) -> Array:
         x = input if self.time_axis == 0 else input.swapaxes(0, 1)
-        steps = np.arange(x.shape[0])[:, None]
+        steps = np.arange(len(x)).reshape(-1, 1)
         source = np.where(steps < sequence_lens, sequence_lens - 1 - steps, steps)
         result = x[source, np.arange(x.shape[1])]
         return result if self.time_axis == 0 else result.swapaxes(0, 1)

@@ -15,7 +15,7 @@ from .elementwise import Content
 from .index import axes_of, integer
 from .superseded import Superseded
 
-FAR = 2**31 - 1  # from here on a bound means the end of the axis, whatever its size
+FAR = 10**9  # from here on a bound of a symbolic axis means its end, for no axis is longer
 
 
 @operator(onnx="Slice", since=10)
@@ -163,11 +163,9 @@ def bound(given: Dim, size: Dim, low: int, high: Dim) -> Dim:
     """A bound of a slice along an axis of this size, put into [low, high] as far as numbers are known."""
     if not isinstance(given, int):
         return given
-    if given >= FAR:
-        return high
-    if given <= -FAR:
-        return low
     counted = given if given >= 0 else size + given
     if isinstance(counted, int) and isinstance(high, int):
         return min(max(counted, low), high)
+    if abs(given) >= FAR:
+        return high if given > 0 else low
     return minimum(counted, high) if isinstance(counted, int) and counted > 0 else counted

@@ -136,10 +136,9 @@ class Hardmax(AlongAxis):
     def reference(self, x: Array) -> Array:
         if x.size == 0 or x.ndim == 0:
             return np.ones_like(x)
-        positions: Array = np.arange(x.shape[self.place]).reshape(
-            [-1 if a == self.place else 1 for a in range(x.ndim)]
-        )
-        return (positions == np.argmax(x, axis=self.axis, keepdims=True)).astype(x.dtype)
+        result = np.zeros_like(x)
+        np.put_along_axis(result, np.argmax(x, axis=self.axis, keepdims=True), x.dtype.type(1), self.axis)
+        return result
 
     def lower(self, k: Kernel, x: Tensor) -> Tensor:
         dtype = x.dtype

@@ -241,6 +241,58 @@ class InstanceNormalization(Operator):
         return self.input.type.size * 8
 
 
+@operator(onnx="MeanVarianceNormalization", since=9)
+class MeanVarianceNormalization(Operator):
+    """`(x - mean) / (sqrt(variance) + 1e-9)`, mean and variance being over `axes`."""
+
+    x: Value
+    axes: tuple[int, ...] = (0, 2, 3)
+
+    tolerance = "approximate"
+
+    def infer(self) -> TensorType:
+        if not self.reduced:
+            self.fail("axes", axes=self.axes)
+        return TensorType(one_dtype(self, FLOATS, self.x), self.x.type.shape)
+
+    @property
+    def reduced(self) -> tuple[int, ...]:
+        """The axes, ascending and counted from the front."""
+        return tuple(sorted({normal_axis(self, axis, self.x.type.rank) for axis in self.axes}))
+
+    def reference(self, x: Array) -> Array:
+        centred = widened(x) - np.mean(widened(x), axis=self.reduced, keepdims=True)
+        deviation = np.sqrt(np.mean(centred**2, axis=self.reduced, keepdims=True))
+        return (centred / (deviation + 1e-9)).astype(x.dtype)
+
+    def lower(self, k: Kernel, x: Tensor) -> Tensor:
+        dtype = accumulator(x.dtype)
+        kept = [axis for axis in range(x.type.rank) if axis not in self.reduced]
+
+        def element(o: Index, i: Index) -> Expr:
+            places = dict(zip((*kept, *self.reduced), (*o, *i), strict=True))
+            return cast(x[tuple(places[axis] for axis in range(x.type.rank))], dtype)
+
+        outer, inner = ([x.shape[axis] for axis in axes] for axes in (kept, self.reduced))
+        mean, variance = moments(k, dtype, outer, inner, element)
+        deviation = k.compute(variance.type, lambda *o: unary("sqrt", variance[o]) + 1e-9)
+
+        def normal(*index: Expr) -> Expr:
+            row = tuple(index[axis] for axis in kept)
+            return cast((cast(x[index], dtype) - mean[row]) / deviation[row], x.dtype)
+
+        return k.compute(self.result.type, normal)
+
+    @classmethod
+    def samples(cls) -> Iterator[Operator]:
+        yield cls(argument(TensorType(F32, (2, 3, 5, 7))))
+        yield cls(argument(TensorType(F32, (2, 3, 9))), (-1,))
+
+    @property
+    def flops(self) -> Dim:
+        return self.x.type.size * 7
+
+
 @operator(onnx="GroupNormalization", since=21)
 class GroupNormalization(Operator):
     """Normalised over groups of neighbouring channels, then `scale` and `bias` per channel."""

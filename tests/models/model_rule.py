@@ -58,7 +58,8 @@ class TrainedModel:
     def mismatch(self, output: str, actual: np.ndarray, expected: np.ndarray) -> str:
         """Why `actual` breaks the rule for this output; empty if it does not."""
         if (actual.dtype, actual.shape) != (expected.dtype, expected.shape):
-            return f"{output}: {actual.dtype}{list(actual.shape)} instead of {expected.dtype}{list(expected.shape)}"
+            wanted = f"{expected.dtype}{list(expected.shape)}"
+            return f"{output}: {actual.dtype}{list(actual.shape)} instead of {wanted}"
         noise = self.noise[output]
         if expected.dtype.kind not in "fV":
             wrong, allowed = int((actual != expected).sum()), 2 * noise.get("mismatches", 0)
@@ -70,7 +71,7 @@ class TrainedModel:
         error[np.isnan(actual) & np.isnan(expected)] = 0
         if (error <= bound).all():
             return ""
-        return f"{output}: off by {np.nanmax(error):.3g}, {bound:.3g} is allowed"
+        return f"{output}: off by {error.max():.3g}, {bound:.3g} is allowed"
 
     def mismatches(self, actual: Sequence[np.ndarray], names: Sequence[str], expected: Arrays) -> list[str]:
         """What is wrong with the outputs called `names`."""

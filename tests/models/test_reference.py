@@ -31,9 +31,9 @@ def test_lifted_models_have_a_text_form(models_dir, name):
 
 
 MODEL = TrainedModel(
-    "m", None, {"y": {"nudged": 1e-6, "scale": 1.0, "max_abs": 1e-3}, "k": {"mismatches": 1}}, False, 0
+    "m", Path(), {"y": {"nudged": 1e-6, "scale": 1.0, "max_abs": 1e-3}, "k": {"mismatches": 1}}, False, 0
 )
-QUANTIZED = TrainedModel("q", None, MODEL.noise, True, 0)
+QUANTIZED = TrainedModel("q", Path(), MODEL.noise, True, 0)
 
 
 @pytest.mark.parametrize(

@@ -80,14 +80,17 @@ def test_the_version_is_the_projects(repository: Path) -> None:
     assert gcomp.__version__ == project["version"]
 
 
-def test_from_model_to_library_and_back(repository: Path, tmp_path: Path) -> None:
+def test_from_model_to_library_and_back(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GCOMP_CACHE", "off")
     model = repository / "examples" / "digits.onnx"
     data = np.load(repository / "examples" / "digits.npz")
     images = (data["test_images"][:32] / 16).astype(np.float32)
     module = gcomp.compile(model, shapes={"image": images.shape})
     (logits,) = module(images)
     assert (logits.argmax(axis=1) == data["test_labels"][:32]).mean() > 0.9
-    assert set(module.timings) and module.host_steps == []
+    assert min(module.timings.values()) > 0 and module.host_steps == []
     files = module.save(tmp_path / "digits.so")
     assert {path.name for path in files} == {"digits.so", "digits.h"}
     loaded = gcomp.load(tmp_path / "digits.so")

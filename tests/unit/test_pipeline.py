@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gcomp import registry
 from gcomp.diagnostics import IllFormed, InputError, ParseError, RewriteError
 from gcomp.ir import Graph
-from gcomp.ops import Abs, Neg
+from gcomp.op import Constant, Operator
+from gcomp.ops import Abs, Add, Conv, Exp, Identity, Neg, Relu, Sigmoid
 from gcomp.pipeline import (
     Pass,
     option_types,
@@ -20,7 +22,7 @@ from gcomp.pipeline import (
     print_pipeline,
     run_pipeline,
 )
-from gcomp.types import parse_type
+from gcomp.types import TensorType, parse_type
 
 
 @dataclass(frozen=True)
@@ -232,3 +234,35 @@ def test_a_loose_file_holds_a_pass(tmp_path: Path) -> None:
             registry.load_pass_file(file)
     with pytest.raises(InputError, match="a pass is a Python file, and there is none"):
         registry.load_pass_file(tmp_path / "absent.py")
+
+
+class Holder(Operator):
+    """Gives what its region gives."""
+
+    body: Graph
+
+    def infer(self) -> TensorType:
+        return self.body.outputs[0].type
+
+
+def test_passes_reach_into_regions_and_keep_what_these_capture() -> None:
+    graph, body = Graph(), Graph("body")
+    x = graph.add_input(parse_type("f32[1,16,4,4]"), "x")
+    weights = Constant(np.ones((16, 16, 1, 1), np.float32)).result
+    conv = graph.add(Conv(x, weights))
+    shared = graph.add(Abs(conv.result))
+    relu = body.add(Relu(Identity(shared.result).result))
+    twice = body.add(Add(relu.result, Relu(shared.result).result))
+    inner = body.add(Conv(twice.result, weights))
+    body.add(Neg(graph.add(Exp(x)).result))  # dead, and all that Exp is for
+    body.outputs, body.output_names = [body.add(Sigmoid(inner.result)).result], ["b"]
+    holder = graph.add(Holder(body))
+    graph.outputs, graph.output_names = [holder.result], ["y"]
+
+    default = "fold-constants,simplify,fold-batchnorm,clean,layout{block=16},clean,fuse"
+    run_pipeline(graph, parse_pipeline(default))
+
+    assert [op.kind for op in graph.ops] == ["Constant", "Relayout", "Group", "Relayout", "Holder"]
+    assert set(body.captured()) == {weights, graph.ops[3].results[0]}
+    assert [op.kind for op in body.ops] == ["Group", "Relayout", "Group", "Relayout"]
+    assert str(graph.outputs[0].type) == str(body.outputs[0].type) == "f32[1,16,4,4]"

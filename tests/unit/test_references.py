@@ -69,8 +69,10 @@ def values_for(op: Operator, seed: int) -> dict[Value, np.ndarray]:
     found: dict[Value, np.ndarray] = {}
     for value in op.inputs:
         known = constant_value(value)
-        assert known is not None or isinstance(value.owner, Argument), f"{op.kind} has the operand {value!r}"
-        found[value] = array_for(value.owner, rng) if isinstance(value.owner, Argument) else known
+        if known is None:
+            assert isinstance(value.owner, Argument), f"{op.kind} has the operand {value!r}"
+            known = array_for(value.owner, rng)
+        found[value] = known
     return found
 
 
