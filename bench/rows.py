@@ -10,7 +10,7 @@ import numpy as np
 
 from gcomp.backends.llvm.cpu import Cpu
 from gcomp.backends.llvm.problem import Problem
-from gcomp.expr import Expr, Tensor, maximum
+from gcomp.kernel import Expr, Tensor, maximum
 from gcomp.op import argument, constant
 from gcomp.ops.convolution import Conv
 from gcomp.ops.linear import MatMul

@@ -15,13 +15,14 @@ from gcomp.backends.llvm.cpu import Cpu
 from gcomp.backends.llvm.jit import assembly, emit_object, load_objects
 from gcomp.backends.llvm.problem import Emitted, Problem, View
 from gcomp.backends.llvm.templates import template_for
-from gcomp.expr import Expr, Tensor, Var
-from gcomp.kernel import Compute, Kernel
+from gcomp.kernel import Compute, Expr, Kernel, Tensor, Var
 from gcomp.native import aligned
 from gcomp.op import Operator
 from gcomp.types import Array, Layout, TensorType
 
 SYMBOL = "kernel"
+BLOB = 16 << 20
+"""Bytes of the allocation that weights lie in: as large as those of modules, for which the system uses large pages."""
 
 Tail = Callable[..., Expr]
 """`(anchor's element, tensors of the extra operands, axes)` to the element that is stored."""
@@ -48,7 +49,7 @@ class Single:
         loaded = load_objects([emit_object(self.text(), self.problem.cpu, self.emitted.optimise)], [SYMBOL])
         prototype = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * len(self.emitted.arguments))
         function = prototype(loaded.addresses[SYMBOL])
-        packed = [copied(a.pack()) if a.pack else None for a in self.emitted.arguments]
+        packed = [copied(a.pack(), BLOB) if a.pack else None for a in self.emitted.arguments]
 
         def bind(memory: Sequence[Array]) -> Callable[[], int]:
             kept: list[Array] = []
@@ -149,9 +150,9 @@ def empty(type: TensorType) -> Array:
     return memory
 
 
-def copied(array: Any) -> Array:
-    """An aligned copy."""
+def copied(array: Any, room: int = 1) -> Array:
+    """An aligned copy, in memory of at least `room` bytes."""
     source = np.ascontiguousarray(array)
-    memory: Array = aligned(max(source.nbytes, 1))[: source.nbytes].view(source.dtype).reshape(source.shape)
+    memory: Array = aligned(max(source.nbytes, room))[: source.nbytes].view(source.dtype).reshape(source.shape)
     memory[...] = source
     return memory

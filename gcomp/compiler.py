@@ -52,7 +52,9 @@ def compile(
     if threads != 1:
         raise UnsupportedError(f"compile: threads={threads}: modules run on one thread; more will come")
     if precision not in PRECISIONS:
-        raise UnsupportedError(f"compile: precision={precision!r} is not there yet, only {', '.join(PRECISIONS)}")
+        raise UnsupportedError(
+            f"compile: precision={precision!r} is not there yet, only {', '.join(PRECISIONS)}"
+        )
     chosen = parse_target(target) if isinstance(target, str) else target
     if reason := chosen.available():
         raise UnsupportedError(f"compile: target {chosen.name} cannot be used here: {reason}")

@@ -22,12 +22,9 @@ from .expr import (
     Fma,
     Index,
     Literal_,
-    Load,
     Operand,
-    Reduce,
     Select,
     Size,
-    Tensor,
     Unary,
     UnaryName,
     Var,
@@ -40,10 +37,10 @@ from .expr import (
     literal,
     maximum,
     minimum,
-    reduce,
     select,
     unary,
 )
+from .tensor import Load, Reduce, Tensor, reduce
 from .types import TensorType
 
 __all__ = [
@@ -248,7 +245,9 @@ def rebuild(x: Expr, parts: Sequence[Expr]) -> Expr:
     """`x` over other sub-expressions, given in the order of `children`; simplified again."""
     match x:
         case Load(index=index, where=where):
-            return replace(x, index=tuple(parts[: len(index)]), where=parts[-1] if where is not None else None)
+            return replace(
+                x, index=tuple(parts[: len(index)]), where=parts[-1] if where is not None else None
+            )
         case Unary(op=op):
             return unary(op, parts[0])
         case Cast(dtype=dtype):

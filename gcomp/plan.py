@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
 
-from .expr import Load, Reduce
 from .ir import Graph, Op, Value
 from .kernel import Compute, Program, inlined, walk
 from .lowering import lower_op
 from .op import Constant, Operator
+from .tensor import Load, Reduce
 from .types import Array, Layout, TensorType
 
 Space = Literal["input", "output", "arena", "constant"]
@@ -148,14 +148,22 @@ class _Planner:
             plain = value.type.with_layout(None)
             outputs.append(View(Buffer("output", bytes, index), plain, dense(plain)))
             root = self._root(value)
-            made = root.producer is not None and not isinstance(root.producer, Constant) and root not in self.homes
+            made = (
+                root.producer is not None
+                and not isinstance(root.producer, Constant)
+                and root not in self.homes
+            )
             if made and root not in self.views and root.type.layout is None and value.type.layout is None:
                 self.views[root] = View(outputs[-1].buffer, root.type, dense(root.type))
         return outputs
 
     def _root(self, value: Value) -> Value:
         """The value whose memory `value` is another view of."""
-        while (op := value.producer) is not None and isinstance(op, Operator) and (source := _aliased(op)) is not None:
+        while (
+            (op := value.producer) is not None
+            and isinstance(op, Operator)
+            and (source := _aliased(op)) is not None
+        ):
             value = source
         return value
 
@@ -244,7 +252,9 @@ class _Planner:
 
     def _place(self) -> int:
         """First fit in order of first use: what was freed last is still in the caches."""
-        buffers = {id(v.buffer): v.buffer for s in self.steps for v in (*s.operands, *s.results) if v is not None}
+        buffers = {
+            id(v.buffer): v.buffer for s in self.steps for v in (*s.operands, *s.results) if v is not None
+        }
         placed: list[Buffer] = []
         for buffer in sorted((b for b in buffers.values() if b.space == "arena"), key=lambda b: b.first):
             busy = sorted(

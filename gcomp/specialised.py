@@ -26,7 +26,9 @@ class SpecialisedModule(Module):
     def __call__(self, *arrays: Any) -> list[Array]:
         if len(arrays) != len(self.inputs):
             names = ", ".join(port.name for port in self.inputs)
-            raise InputError(f"{self.graph.name}: takes {len(self.inputs)} inputs ({names}), got {len(arrays)}")
+            raise InputError(
+                f"{self.graph.name}: takes {len(self.inputs)} inputs ({names}), got {len(arrays)}"
+            )
         return self.module(*map(shape_of, arrays))(*arrays)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
@@ -43,10 +45,16 @@ class SpecialisedModule(Module):
             fits = len(shape) == value.type.rank
             for declared, size in zip(value.type.shape, shape, strict=False):
                 known = sizes.setdefault(str(declared), size) if isinstance(declared, Poly) else declared
-                fits = fits and known == size and (isinstance(declared, int) or declared == symbol(str(declared)))
+                fits = (
+                    fits
+                    and known == size
+                    and (isinstance(declared, int) or declared == symbol(str(declared)))
+                )
             if not fits:
                 bound = f" with {', '.join(f'{k}={v}' for k, v in sizes.items())}" if sizes else ""
-                raise InputError(f"{self.graph.name}: input {value.name} must be {value.type}{bound}, got shape {shape}")
+                raise InputError(
+                    f"{self.graph.name}: input {value.name} must be {value.type}{bound}, got shape {shape}"
+                )
         key = tuple(sizes[name] for name in sorted(sizes))
         if key not in self._modules:
             self._modules[key] = self._build(sizes)
@@ -56,4 +64,6 @@ class SpecialisedModule(Module):
 
     def save(self, path: str | Path) -> list[Path]:
         names = ", ".join(self.graph.symbols())
-        raise BuildError(f"{path}: the sizes {names} are not known; bind them with shapes= or dims= to save the module")
+        raise BuildError(
+            f"{path}: the sizes {names} are not known; bind them with shapes= or dims= to save the module"
+        )

@@ -93,7 +93,9 @@ def ports(graph: Graph) -> tuple[list[Port], list[Port]]:
     """The inputs and outputs of a graph."""
 
     def port(name: str, type: Any) -> Port:
-        return Port(name, type.dtype, tuple(size if isinstance(size, int) else str(size) for size in type.shape))
+        return Port(
+            name, type.dtype, tuple(size if isinstance(size, int) else str(size) for size in type.shape)
+        )
 
     inputs = [port(value.name, value.type) for value in graph.inputs]
     return inputs, [port(n, v.type) for n, v in zip(graph.output_names, graph.outputs, strict=True)]

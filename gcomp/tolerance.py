@@ -30,9 +30,10 @@ LADDER = {
     "approximate": Tolerance(relative=256, scaled=128),
     "reduced": Tolerance(relative=2.0**13, scaled=2.0**13),
     "quantized": Tolerance(relative=16, scaled=8, steps=1),
+    "sampled": Tolerance(relative=256, scaled=128, steps=1),
 }
 """`close`: a few roundings, short sums; `approximate`: long sums, Winograd, whole networks; `reduced`: f32 by
-half-precision arithmetic; `quantized`: integers may be one step off."""
+half-precision arithmetic; `quantized`: integers may be one step off; `sampled`: that, and long sums."""
 
 
 def mismatch(actual: Array, expected: Array, tolerance: str) -> str:

@@ -15,5 +15,7 @@ def fingerprint() -> str:
     root = Path(__file__).parent
     folders = [root, root / "passes", root / "backends"]
     files = sorted({file for folder in folders for file in folder.rglob("*.py")})
-    facts = [(str(file.relative_to(root)), (status := file.stat()).st_mtime_ns, status.st_size) for file in files]
+    facts = [
+        (str(file.relative_to(root)), (status := file.stat()).st_mtime_ns, status.st_size) for file in files
+    ]
     return hashlib.sha256(repr((__version__, facts)).encode()).hexdigest()

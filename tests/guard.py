@@ -1,22 +1,24 @@
-"""Runs native samples in memory between protected pages: a step outside it ends the process, so a child runs them."""
+"""Runs native code in memory between protected pages: a step outside ends the process, so children run it."""
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import math
 import mmap
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import gcomp
 from gcomp.backends.llvm.cpu import host
 from gcomp.backends.llvm.module import LLVMModule, compile_graph
 from gcomp.native import ALIGNMENT, NativeModule, _Frame
 from gcomp.types import Array
+from tests.networks import networks
 from tests.samples import graph_of, native_samples, sample
 
 Placement = Literal["end", "start", "odd"]
@@ -78,7 +80,7 @@ def guarded_run(
 
     inputs = [fenced("inputs", array.nbytes, array.itemsize, array) for array in arrays]
     outputs = [
-        fenced("outputs", dtype.itemsize * _product(shape), dtype.itemsize) for shape, dtype in module._results
+        fenced("outputs", dtype.itemsize * math.prod(shape), dtype.itemsize) for shape, dtype in module._results
     ]
     arena = fenced("arena", -(-module._arena_bytes // ALIGNMENT) * ALIGNMENT, ALIGNMENT)
     constants = fenced("weights", weights.nbytes, ALIGNMENT, weights)
@@ -96,70 +98,79 @@ def guarded_run(
     return [output.content for output in outputs]
 
 
-def survey(folder: Path, places: Sequence[int], *options: str) -> list[str]:
-    """Runs samples, by their place in `native_samples()`, in child processes; what is wrong, a line a sample.
+def cases() -> list[str]:
+    """What can be run: `Conv-3` is a sample of an operator, other names are networks."""
+    return [*(f"{name}-{place}" for name, place in native_samples()), *networks()]
 
-    `folder` is the root of the checkout. A child that dies is followed by one for the samples after that.
+
+def survey(folder: Path, names: Sequence[str], *options: str) -> list[str]:
+    """Runs cases by name in child processes; a line for each thing that is wrong.
+
+    `folder` is the root of the checkout. A child that dies is followed by one for the cases after that.
     """
     found: list[str] = []
-    left = list(places)
+    left = list(names)
     while left:
-        command = [sys.executable, "-m", "tests.guard", *options, *map(str, left)]
+        command = [sys.executable, "-m", "tests.guard", *options, *left]
         child = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         lines = child.stdout.splitlines()
         found += [line.removeprefix("wrong: ") for line in lines if line.startswith("wrong: ")]
         if child.returncode == 0:
             break
-        begun = [line.split(" ", 2) for line in lines if line.startswith("begin ")]
-        assert begun, f"a child failed before the first sample: {child.stderr}"
+        begun = [line.removeprefix("begin: ") for line in lines if line.startswith("begin: ")]
+        if not begun:
+            raise RuntimeError(f"a child failed before its first case: {child.stderr}")
         reason = signal.Signals(-child.returncode).name if child.returncode < 0 else child.stderr.strip()
-        found.append(f"{begun[-1][2]}: {reason}")
-        left = left[left.index(int(begun[-1][1])) + 1 :]
+        found.append(f"{begun[-1]}: {reason}")
+        left = left[left.index(begun[-1].split(",")[0]) + 1 :]
     return found
 
 
-def _check(place: int, short: str) -> None:
-    name, number = native_samples()[place]
-    graph, arrays = graph_of(sample(name, number))
+def _check(case: str, short: str) -> None:
     known: list[object] = []
     for templates in (True, False):
-        module = compile_graph(graph, host(), name, templates)
+        print(f"begin: {case}, templates {'on' if templates else 'off'}", flush=True)
+        module, arrays = _compiled(case, templates)
         if (code := _identity(module)) in known:
             continue
         known.append(code)
         expected = [array.tobytes() for array in module(*arrays)]
         for placement, poison in RUNS:
-            who = f"{name}-{number} {'templates' if templates else 'nests'}, {placement}"
-            print("begin", place, who, flush=True)
+            who = f"{case}, templates {'on' if templates else 'off'}, {placement}"
+            print("begin:", who, flush=True)
             try:
                 results = guarded_run(
                     module._native, module.artefact.weights, arrays, placement, poison, short
                 )
                 assert results == expected, "other bits than in ordinary memory"
             except AssertionError as error:
-                print("wrong:", f"{who}: {error}", flush=True)
+                print(f"wrong: {who}: {error}", flush=True)
+
+
+def _compiled(case: str, templates: bool) -> tuple[LLVMModule, list[Array]]:
+    """A sample as it is, a network after the passes."""
+    if case in networks():
+        graph, arrays = networks()[case]()
+        module = gcomp.compile(graph, target=f"llvm{{templates={'on' if templates else 'off'}}}", host_steps=False)
+        assert isinstance(module, LLVMModule)
+        return module, arrays
+    name, place = case.rsplit("-", 1)
+    graph, arrays = graph_of(sample(name, int(place)))
+    return compile_graph(graph, host(), name, templates), arrays
 
 
 def _identity(module: LLVMModule) -> object:
     """The same for modules of the same code."""
-    program = module.program
-    return program.entry, sorted(program.units)
-
-
-def _product(sizes: Sequence[int]) -> int:
-    total = 1
-    for size in sizes:
-        total *= size
-    return total
+    return module.program.entry, sorted(module.program.units)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Runs samples in guarded memory; dies of a violation.")
+    parser = argparse.ArgumentParser(description="Runs cases in guarded memory; dies of a violation.")
     parser.add_argument("--short", default="", help="the kind of buffers to make too short, to see it noticed")
-    parser.add_argument("places", type=int, nargs="+")
+    parser.add_argument("cases", nargs="+")
     options = parser.parse_args()
-    for place in options.places:
-        _check(place, options.short)
+    for case in options.cases:
+        _check(case, options.short)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from gcomp.expr import Binary, Expr, Literal_, Load, Var, as_index, binary, literal
+from gcomp.expr import Binary, Expr, Literal_, Var, as_index, binary, literal
 from gcomp.kernel import substitute, transform, walk
+from gcomp.tensor import Load
 from gcomp.types import TensorType
 
 from .emit import Value
@@ -35,7 +36,9 @@ class Access:
             for part in self.type.layout.parts:
                 merged: Expr = literal(0)
                 for axis in part.axes:
-                    merged = binary("add", binary("mul", merged, as_index(self.type.shape[axis])), index[axis])
+                    merged = binary(
+                        "add", binary("mul", merged, as_index(self.type.shape[axis])), index[axis]
+                    )
                 match part.side:
                     case "whole":
                         physical.append(merged)

@@ -33,7 +33,9 @@ def unary(fn: Function, op: e.UnaryName, a: Value, of: DType, lanes: int) -> Val
             return fn.value(f"fcmp uno {type} {a}, {a}")
         case "isinf":
             size = fn.call(type, f"llvm.fabs.{mangled(scalar(of), lanes)}", [(type, a)])
-            return fn.value(f"fcmp oeq {type} {size}, {fn.splat(number(float('inf'), of), scalar(of), lanes)}")
+            return fn.value(
+                f"fcmp oeq {type} {size}, {fn.splat(number(float('inf'), of), scalar(of), lanes)}"
+            )
         case _ if op in intrinsic and of.is_float:
             return fn.call(type, f"llvm.{intrinsic[op]}.{mangled(scalar(of), lanes)}", [(type, a)])
         case _:
@@ -130,7 +132,9 @@ def convert(fn: Function, a: Value, of: DType, to: DType, lanes: int) -> Value:
     source, target = vector(scalar(of), lanes), vector(scalar(to), lanes)
     if to.name == "bool":
         nought = zero(of, lanes)
-        return fn.value(f"fcmp une {source} {a}, {nought}" if of.is_float else f"icmp ne {source} {a}, {nought}")
+        return fn.value(
+            f"fcmp une {source} {a}, {nought}" if of.is_float else f"icmp ne {source} {a}, {nought}"
+        )
     if of.is_float and to.is_float:
         if of.bytes == to.bytes:  # f16 and bf16
             a, source = fn.value(f"fpext {source} {a} to {vector('float', lanes)}"), vector("float", lanes)
@@ -158,7 +162,9 @@ def _to_odd(fn: Function, a: Value, lanes: int) -> Value:
     back = fn.value(f"fpext {single} {near} to {double}")
     size, got = (fn.call(double, f"llvm.fabs.{mangled('double', lanes)}", [(double, v)]) for v in (a, back))
     pattern = fn.value(f"bitcast {single} {near} to {bits}")
-    even = fn.value(f"icmp eq {bits} {fn.value(f'and {bits} {pattern}, {one}')}, {fn.splat('0', 'i32', lanes)}")
+    even = fn.value(
+        f"icmp eq {bits} {fn.value(f'and {bits} {pattern}, {one}')}, {fn.splat('0', 'i32', lanes)}"
+    )
     less, more = (fn.value(f"fcmp {order} {double} {got}, {size}") for order in ("olt", "ogt"))
     up, down = fn.value(f"add {bits} {pattern}, {one}"), fn.value(f"sub {bits} {pattern}, {one}")
     moved = fn.value(f"select {test} {less}, {bits} {up}, {bits} {pattern}")
@@ -178,4 +184,4 @@ def combine(fn: Function, op: str, a: Value, b: Value, dtype: DType, lanes: int,
         return fn.call(type, f"llvm.{op}imum.{suffix}", [(type, a), (type, b)])
     if op in ("min", "max") and dtype.name != "bool":
         return fn.call(type, f"llvm.{'s' if dtype.is_signed else 'u'}{op}.{suffix}", [(type, a), (type, b)])
-    return fn.value(f"{ {'min': 'and', 'max': 'or'}.get(op, op)} {type} {a}, {b}")
+    return fn.value(f"{ {'min': 'and', 'max': 'or'}.get(op, op) } {type} {a}, {b}")

@@ -46,7 +46,9 @@ class Call:
 class Weights:
     """The constants that kernels read, each once, in order of first use; offsets are multiples of 64."""
 
-    parts: list[tuple[int, Callable[[], Array]]] = field(default_factory=list[tuple[int, Callable[[], Array]]])
+    parts: list[tuple[int, Callable[[], Array]]] = field(
+        default_factory=list[tuple[int, Callable[[], Array]]]
+    )
     bytes: int = 0
     _places: dict[object, int] = field(default_factory=dict[object, int])
 
@@ -86,7 +88,9 @@ class Program:
 
     def objects(self) -> list[bytes]:
         """Object code of every kernel, from the cache where it is there, and of the entry function."""
-        return [_object(unit, self.cpu) for unit in self.units.values()] + [emit_object(self.entry, self.cpu, False)]
+        return [_object(unit, self.cpu) for unit in self.units.values()] + [
+            emit_object(self.entry, self.cpu, False)
+        ]
 
 
 def build(plan: Plan, cpu: Cpu, name: str, templates: bool) -> Program:
@@ -115,7 +119,9 @@ class _Builder:
         arguments = [self._argument(argument, step, selection, scratch) for argument in emitted.arguments]
         self.calls.append(Call(step, unit, arguments))
 
-    def _argument(self, argument: Argument, step: Step, selection: Selection, scratch: int) -> tuple[str, int | None]:
+    def _argument(
+        self, argument: Argument, step: Step, selection: Selection, scratch: int
+    ) -> tuple[str, int | None]:
         match argument.source:
             case "scratch":
                 return "%arena", scratch
@@ -185,7 +191,9 @@ def _object(unit: Unit, cpu: Cpu) -> bytes:
 
 def _entry(name: str, plan: Plan, calls: list[Call], cpu: Cpu) -> str:
     """`NAME_entry`: reads the data pointers of inputs and outputs, and calls the kernels in order."""
-    fn = Function(f"{name}_entry", [("ptr", "weights"), ("ptr", "arena"), ("ptr", "in"), ("ptr", "out")], "i32")
+    fn = Function(
+        f"{name}_entry", [("ptr", "weights"), ("ptr", "arena"), ("ptr", "in"), ("ptr", "out")], "i32"
+    )
     pointers: dict[str, str] = {"%weights": "%weights", "%arena": "%arena"}
     for space, places in (("input", plan.inputs), ("output", plan.outputs)):
         base = "%in" if space == "input" else "%out"

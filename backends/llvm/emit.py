@@ -184,18 +184,27 @@ class Function:
         type = vector(element, lanes)
         return self.call(type, f"llvm.fma.{mangled(element, lanes)}", [(type, a), (type, b), (type, c)])
 
-    def masked_load(self, pointer: Value, mask: Value, element: str, lanes: int, other: Value = "zeroinitializer") -> Value:
+    def masked_load(
+        self, pointer: Value, mask: Value, element: str, lanes: int, other: Value = "zeroinitializer"
+    ) -> Value:
         type = vector(element, lanes)
         arguments = [("ptr", pointer), ("i32", "1"), (f"<{lanes} x i1>", mask), (type, other)]
         return self.call(type, f"llvm.masked.load.{mangled(element, lanes)}.p0", arguments)
 
     def masked_store(self, value: Value, pointer: Value, mask: Value, element: str, lanes: int) -> None:
-        arguments = [(vector(element, lanes), value), ("ptr", pointer), ("i32", "1"), (f"<{lanes} x i1>", mask)]
+        arguments = [
+            (vector(element, lanes), value),
+            ("ptr", pointer),
+            ("i32", "1"),
+            (f"<{lanes} x i1>", mask),
+        ]
         self.call("void", f"llvm.masked.store.{mangled(element, lanes)}.p0", arguments)
 
     def prefetch(self, pointer: Value, locality: int) -> None:
         """Asks for the cache line of `pointer`; locality 3 is the nearest level."""
-        self.call("void", "llvm.prefetch.p0", [("ptr", pointer), ("i32", "0"), ("i32", str(locality)), ("i32", "1")])
+        self.call(
+            "void", "llvm.prefetch.p0", [("ptr", pointer), ("i32", "0"), ("i32", str(locality)), ("i32", "1")]
+        )
 
 
 def mangled(element: str, lanes: int) -> str:

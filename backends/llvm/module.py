@@ -58,6 +58,7 @@ class Artefact:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """What the artefact says of itself, as JSON can hold it."""
+
         def described(port: Port) -> dict[str, Any]:
             return {"name": port.name, "dtype": port.dtype.name, "shape": list(port.shape)}
 
@@ -126,7 +127,9 @@ class LLVMModule(Module):
             loaded = load_objects([*artefact.objects, entries], [f"{name}_run", f"{name}_init"])
             run, init = (loaded.addresses[f"{name}_{part}"] for part in ("run", "init"))
         address = weights.ctypes.data if weights.nbytes else None
-        return NativeModule(artefact.manifest, run=run, init=init, weights=address, keepalive=(loaded, weights))
+        return NativeModule(
+            artefact.manifest, run=run, init=init, weights=address, keepalive=(loaded, weights)
+        )
 
     def prologue_text(self, weights: Weights) -> str:
         """The LLVM text of the entry points, for weights from inside, from the context, or none."""
@@ -148,5 +151,3 @@ class LLVMModule(Module):
         from .save import save
 
         return save(self, Path(path))
-
-

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from gcomp.diagnostics import UnsupportedError
-from gcomp.expr import Expr, Literal_, Tensor, Var, literal
+from gcomp.expr import Expr, Literal_, Var, literal
 from gcomp.kernel import (
     Checked,
     Compute,
@@ -15,7 +15,6 @@ from gcomp.kernel import (
     If,
     Kernel,
     Program,
-    Reduce,
     Statement,
     Store,
     While,
@@ -24,6 +23,7 @@ from gcomp.kernel import (
     substitute,
     walk,
 )
+from gcomp.tensor import Reduce, Tensor
 from gcomp.types import TensorType
 
 from .access import Access, Element, addressed, at_zero, coefficient, dense_strides
@@ -79,9 +79,19 @@ def _costly(kernel: Kernel, tensor: Tensor) -> bool:
     stage = next((s for s in kernel.stages if isinstance(s, Compute) and s.result is tensor), None)
     if stage is None or sum(1 for _ in walk(stage.value)) <= INLINE_LIMIT:
         return False
-    readers = [s for s in kernel.stages if isinstance(s, Compute) and any(_reads(part, tensor) for part in walk(s.value))]
-    in_loop = any(isinstance(part, Reduce) and any(_reads(p, tensor) for p in walk(part)) for s in readers for part in walk(s.value))
-    return in_loop or len(readers) > 1 or len(readers) < sum(isinstance(s, Program) for s in kernel.stages) + 1
+    readers = [
+        s
+        for s in kernel.stages
+        if isinstance(s, Compute) and any(_reads(part, tensor) for part in walk(s.value))
+    ]
+    in_loop = any(
+        isinstance(part, Reduce) and any(_reads(p, tensor) for p in walk(part))
+        for s in readers
+        for part in walk(s.value)
+    )
+    return (
+        in_loop or len(readers) > 1 or len(readers) < sum(isinstance(s, Program) for s in kernel.stages) + 1
+    )
 
 
 def _reads(part: Expr, tensor: Tensor) -> bool:
@@ -104,7 +114,9 @@ def _copy_returned_twice(kernel: Kernel, stages: list[Compute | Program]) -> lis
 def _scratch(stages: list[Compute | Program], accesses: dict[int, Access]) -> list[Tensor]:
     found: dict[int, Tensor] = {}
     for stage in stages:
-        for tensor in [stage.result] if isinstance(stage, Compute) else [*stage.results, *_stored(stage.body)]:
+        for tensor in (
+            [stage.result] if isinstance(stage, Compute) else [*stage.results, *_stored(stage.body)]
+        ):
             if id(tensor) not in accesses:
                 found[id(tensor)] = tensor
     return list(found.values())
@@ -158,7 +170,9 @@ class _Loop:
     extent: int
 
 
-def _compute(fn: Function, stage: Compute, accesses: dict[int, Access], cpu: Cpu, failed: Value | None) -> None:
+def _compute(
+    fn: Function, stage: Compute, accesses: dict[int, Access], cpu: Cpu, failed: Value | None
+) -> None:
     access = accesses[id(stage.result)]
     try:
         shape = access.type.static_shape
@@ -219,9 +233,17 @@ def _vectorisable(value: Expr, offset: Expr, var: Var) -> bool:
     for part in walk(value):
         if isinstance(part, Element) and coefficient(part.index[0], var) not in (0, 1):
             return False
-        if isinstance(part, Reduce) and any(coefficient(p.index[0], part.over[-1]) == 1 and coefficient(p.index[0], var) != 1 for p in walk(part) if isinstance(p, Element)):
+        if isinstance(part, Reduce) and any(
+            coefficient(p.index[0], part.over[-1]) == 1 and coefficient(p.index[0], var) != 1
+            for p in walk(part)
+            if isinstance(p, Element)
+        ):
             # Rows reduced along what is contiguous: lanes run along the row instead.
-            if all(coefficient(p.index[0], var) == 0 or coefficient(p.index[0], part.over[-1]) == 1 for p in walk(part) if isinstance(p, Element)):
+            if all(
+                coefficient(p.index[0], var) == 0 or coefficient(p.index[0], part.over[-1]) == 1
+                for p in walk(part)
+                if isinstance(p, Element)
+            ):
                 return False
     return True
 
@@ -238,7 +260,9 @@ def _loop_order(access: Access) -> list[int]:
 def _zero_padding(fn: Function, access: Access, shape: tuple[int, ...]) -> None:
     """Zeroes the lanes that a layout adds to the logical shape."""
     layout = access.type.layout
-    if layout is None or access.type.physical == tuple(part.extent([*shape]) for part in layout.parts if part.tile == 1):
+    if layout is None or access.type.physical == tuple(
+        part.extent([*shape]) for part in layout.parts if part.tile == 1
+    ):
         return
     physical = [int(extent) for extent in access.type.physical if isinstance(extent, int)]
     logical = [prod(shape[axis] for axis in part.axes) for part in layout.parts]

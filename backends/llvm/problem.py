@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from gcomp.expr import Checked, Expr, Reduce, Tensor, Var
+from gcomp.expr import Checked, Expr, Var
 from gcomp.kernel import Compute, Kernel, walk
 from gcomp.op import Operator
+from gcomp.tensor import Reduce, Tensor
 from gcomp.types import Array, TensorType
 
 from .access import Access, Element, addressed, at_zero, coefficient
@@ -94,7 +95,9 @@ class Epilogue:
     fn: Function
     operands: dict[int, Value]
     result: Value
-    _outlined: dict[tuple[int, int, int | None], str] = field(default_factory=dict[tuple[int, int, "int | None"], str])
+    _outlined: dict[tuple[int, int, int | None], str] = field(
+        default_factory=dict[tuple[int, int, "int | None"], str]
+    )
 
     def __post_init__(self) -> None:
         problem = self.problem
@@ -144,15 +147,24 @@ class Epilogue:
     def _is_long(self) -> bool:
         return self._value is not None and sum(1 for _ in walk(self._value)) > INLINE_LIMIT
 
-    def _call(self, value: Value, index: Sequence[Value], lane_axis: int, lanes: int, active: int | None) -> None:
+    def _call(
+        self, value: Value, index: Sequence[Value], lane_axis: int, lanes: int, active: int | None
+    ) -> None:
         """Calls a function that stores one vector."""
         places = [("ptr", pointer) for pointer in (*self.operands.values(), self.result)]
         values = [(vector("float", lanes), value), *(("i64", place) for place in index), *places]
         key = (lane_axis, lanes, active)
         if key not in self._outlined:
-            names = ["value", *(f"i{axis}" for axis in range(len(index))), *(f"x{n}" for n in self.operands), "y"]
+            names = [
+                "value",
+                *(f"i{axis}" for axis in range(len(index))),
+                *(f"x{n}" for n in self.operands),
+                "y",
+            ]
             types = [type for type, _ in values]
-            fn = Function(f"epilogue{len(self._outlined)}", list(zip(types, names, strict=True)), linkage="internal")
+            fn = Function(
+                f"epilogue{len(self._outlined)}", list(zip(types, names, strict=True)), linkage="internal"
+            )
             pointers = {operand: f"%x{operand}" for operand in self.operands}
             inner = Epilogue(self.problem, fn, pointers, "%y")
             inner._store("%value", [f"%i{axis}" for axis in range(len(index))], lane_axis, lanes, active)
@@ -161,7 +173,9 @@ class Epilogue:
             self.fn.functions.append(fn)
         self.fn.do(f"call void @{self._outlined[key]}({', '.join(f'{type} {v}' for type, v in values)})")
 
-    def _store(self, value: Value, index: Sequence[Value], lane_axis: int, lanes: int, active: int | None) -> None:
+    def _store(
+        self, value: Value, index: Sequence[Value], lane_axis: int, lanes: int, active: int | None
+    ) -> None:
         fn, out = self.fn, self.problem.results[0]
         lane = self._axes[lane_axis]
         variables = dict(zip(self._axes, index, strict=True))
@@ -172,7 +186,9 @@ class Epilogue:
             value = evaluate.full(self._value)
         element = scalar(out.type.dtype)
         offset = self._access.offset(self._axes)
-        start = fn.add(evaluate(at_zero(offset, lane)), fn.mul(variables[lane], coefficient(offset, lane) or 0))
+        start = fn.add(
+            evaluate(at_zero(offset, lane)), fn.mul(variables[lane], coefficient(offset, lane) or 0)
+        )
         pointer = fn.element(self.result, start, element)
         if mask is None:
             fn.store(value, pointer, vector(element, lanes))

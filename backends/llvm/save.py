@@ -27,7 +27,9 @@ def save(module: LLVMModule, path: Path) -> list[Path]:
     Returns the files written. Raises `BuildError` for another suffix, without a linker, or where it cannot be written.
     """
     if path.suffix not in _WRITERS:
-        raise BuildError(f"{path}: cannot save as {path.suffix or 'a file without suffix'}, only {', '.join(_WRITERS)}")
+        raise BuildError(
+            f"{path}: cannot save as {path.suffix or 'a file without suffix'}, only {', '.join(_WRITERS)}"
+        )
     _WRITERS[path.suffix](module, path)
     if path.suffix not in (".so", ".a", ".o"):
         return [path]

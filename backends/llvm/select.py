@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gcomp.expand import expanded
-from gcomp.expr import Load, Tensor
-from gcomp.ir import Op, Value
+from gcomp.ir import Value
 from gcomp.kernel import Compute, Kernel, inlined, walk
 from gcomp.lowering import known_tensor, lower_op, lowered
 from gcomp.op import Constant, Operator, constant_value
 from gcomp.ops.group import Group
 from gcomp.plan import Step
 from gcomp.plan import View as Place
+from gcomp.tensor import Load, Tensor
 
 from . import nest
 from .cpu import Cpu
@@ -61,9 +61,7 @@ def _copying(operands: list[View | None], results: list[View]) -> Kernel:
     return kernel
 
 
-def _problem(
-    op: Operator, operands: list[View | None], results: list[View], cpu: Cpu
-) -> Problem | None:
+def _problem(op: Operator, operands: list[View | None], results: list[View], cpu: Cpu) -> Problem | None:
     """The step as templates see it; None for what no template could take."""
     if not isinstance(op, Group):
         kernel = Kernel([value.type if value is not None else None for value in op.operands])

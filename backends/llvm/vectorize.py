@@ -6,7 +6,7 @@ from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gcomp import expr as e
+from gcomp import kernel as k
 from gcomp.diagnostics import UnsupportedError
 from gcomp.kernel import children, walk
 from gcomp.native import ErrorCode
@@ -28,94 +28,102 @@ class Evaluator:
     """
 
     fn: Function
-    variables: Mapping[e.Var, Value]
+    variables: Mapping[k.Var, Value]
     lanes: int = 1
-    lane: e.Var | None = None
+    lane: k.Var | None = None
     mask: Value | None = None
     failed: Value | None = None
     anchors: Mapping[int, Value] = field(default_factory=dict[int, Value])
     _varying: dict[int, bool] = field(default_factory=dict[int, bool])
-    _known: ChainMap[int, tuple[Value, e.Expr]] = field(default_factory=ChainMap[int, tuple[Value, e.Expr]])
+    _known: ChainMap[int, tuple[Value, k.Expr]] = field(default_factory=ChainMap[int, tuple[Value, k.Expr]])
 
     def inner(self, **changes: object) -> Evaluator:
         """An evaluator for a nested block: it knows what is known here, and what it learns stays within."""
-        settings = {name: getattr(self, name) for name in self.__dataclass_fields__} | {"_known": self._known.new_child()}
+        settings = {name: getattr(self, name) for name in self.__dataclass_fields__} | {
+            "_known": self._known.new_child()
+        }
         if "lane" in changes:
             settings["_varying"] = {}
         return Evaluator(**(settings | changes))
 
-    def __call__(self, x: e.Expr) -> Value:
+    def __call__(self, x: k.Expr) -> Value:
         """The value of `x` in the width that `varies` says."""
         if id(x) not in self._known:
             self._known[id(x)] = (self._emit(x), x)
         return self._known[id(x)][0]
 
-    def full(self, x: e.Expr) -> Value:
+    def full(self, x: k.Expr) -> Value:
         """The value of `x` as a vector of all lanes."""
         value = self(x)
         return value if self.width(x) == self.lanes else self.fn.splat(value, scalar(x.dtype), self.lanes)
 
-    def varies(self, x: e.Expr) -> bool:
+    def varies(self, x: k.Expr) -> bool:
         """Whether `x` differs between lanes."""
         if self.lane is None:
             return False
         if id(x) not in self._varying:
             self._varying[id(x)] = (
                 x is self.lane
-                or (isinstance(x, e.Load) and id(x.tensor) in self.anchors)
+                or (isinstance(x, k.Load) and id(x.tensor) in self.anchors)
                 or any(map(self.varies, children(x)))
             )
         return self._varying[id(x)]
 
-    def width(self, x: e.Expr) -> int:
+    def width(self, x: k.Expr) -> int:
         return self.lanes if self.lanes > 1 and self.varies(x) else 1
 
-    def _emit(self, x: e.Expr) -> Value:
+    def _emit(self, x: k.Expr) -> Value:
         match x:
-            case e.Literal_():
+            case k.Literal_():
                 return number(x.value, x.dtype)
-            case e.Var():
+            case k.Var():
                 return self._index(x)
-            case e.Size():
+            case k.Size():
                 raise UnsupportedError(f"llvm: the size {x.dim} is not bound; bind it with shapes= or dims=")
             case Element():
                 return self._load(x)
-            case e.Load():
+            case k.Load():
                 return self.anchors[id(x.tensor)]
-            case e.Unary():
+            case k.Unary():
                 return unary(self.fn, x.op, self(x.x), x.x.dtype, self.width(x))
-            case e.Binary():
+            case k.Binary():
                 lanes = max(self.width(x.lhs), self.width(x.rhs))
                 a, b = (self(p) if self.width(p) == lanes else self.full(p) for p in (x.lhs, x.rhs))
                 return binary(self.fn, x, a, b, lanes)
-            case e.Fma():
+            case k.Fma():
                 a, b, c = (self._at(part, x) for part in (x.a, x.b, x.c))
                 return self.fn.fma(a, b, c, scalar(x.dtype), self.width(x))
-            case e.Select():
+            case k.Select():
                 lanes, type = self.width(x), vector(scalar(x.dtype), self.width(x))
-                condition = self._at(x.condition, x) if self.width(x.condition) == lanes else self(x.condition)
+                condition = (
+                    self._at(x.condition, x) if self.width(x.condition) == lanes else self(x.condition)
+                )
                 test = "i1" if self.width(x.condition) == 1 else f"<{lanes} x i1>"
                 return self.fn.value(
                     f"select {test} {condition}, {type} {self._at(x.then, x)}, {type} {self._at(x.other, x)}"
                 )
-            case e.Cast():
+            case k.Cast():
                 return convert(self.fn, self(x.x), x.x.dtype, x.dtype, self.width(x))
-            case e.Bitcast():
+            case k.Bitcast():
                 lanes = self.width(x)
                 source, target = vector(scalar(x.x.dtype), lanes), vector(scalar(x.dtype), lanes)
                 return self.fn.value(f"bitcast {source} {self(x.x)} to {target}")
-            case e.Checked():
+            case k.Checked():
                 return self._checked(x)
-            case e.Reduce():
+            case k.Reduce():
                 return self._reduce(x)
             case _:
                 raise UnsupportedError(f"llvm: no code for {type(x).__name__}")
 
-    def _at(self, part: e.Expr, whole: e.Expr) -> Value:
+    def _at(self, part: k.Expr, whole: k.Expr) -> Value:
         """`part` in the width of `whole`."""
-        return self(part) if self.width(part) == self.width(whole) else self.fn.splat(self(part), scalar(part.dtype), self.lanes)
+        return (
+            self(part)
+            if self.width(part) == self.width(whole)
+            else self.fn.splat(self(part), scalar(part.dtype), self.lanes)
+        )
 
-    def _index(self, x: e.Var) -> Value:
+    def _index(self, x: k.Var) -> Value:
         base = self.variables[x]
         if x is not self.lane or self.lanes == 1:
             return base
@@ -128,7 +136,11 @@ class Evaluator:
         memory = "i8" if x.dtype.name == "bool" else element
         lanes = self.width(x)
         if x.access.type.size == 0:
-            return number(x.other, x.dtype) if lanes == 1 else self.fn.splat(number(x.other, x.dtype), element, lanes)
+            return (
+                number(x.other, x.dtype)
+                if lanes == 1
+                else self.fn.splat(number(x.other, x.dtype), element, lanes)
+            )
         step = coefficient(offset, self.lane) if lanes > 1 and self.lane is not None else 0
         where = x.where
         if lanes > 1 and step == 0 and where is not None and self.width(where) == 1:
@@ -147,7 +159,7 @@ class Evaluator:
             value = self.fn.value(f"icmp ne {vector('i8', lanes)} {value}, {zero}")
         return value if lanes == self.width(x) else self.fn.splat(value, element, self.lanes)
 
-    def _single(self, x: Element, offset: e.Expr, memory: str, where: e.Expr | None) -> Value:
+    def _single(self, x: Element, offset: k.Expr, memory: str, where: k.Expr | None) -> Value:
         assert x.access is not None
         if where is None:
             return self.fn.load(self.fn.element(x.access.pointer, self(offset), memory), memory)
@@ -162,10 +174,12 @@ class Evaluator:
         other = self.fn.splat(self._other(x, memory), memory, self.lanes)
         return self.fn.masked_load(pointer, mask, memory, self.lanes, other)
 
-    def _gather(self, x: Element, offset: e.Expr, memory: str) -> Value:
+    def _gather(self, x: Element, offset: k.Expr, memory: str) -> Value:
         assert x.access is not None
         index, lanes = self.full(offset), self.lanes
-        pointers = self.fn.value(f"getelementptr inbounds {memory}, ptr {x.access.pointer}, <{lanes} x i64> {index}")
+        pointers = self.fn.value(
+            f"getelementptr inbounds {memory}, ptr {x.access.pointer}, <{lanes} x i64> {index}"
+        )
         mask = self._mask(x) or self.fn.splat("true", "i1", lanes)
         type, other = vector(memory, lanes), self.fn.splat(self._other(x, memory), memory, lanes)
         arguments = [(f"<{lanes} x ptr>", pointers), ("i32", "1"), (f"<{lanes} x i1>", mask), (type, other)]
@@ -180,7 +194,7 @@ class Evaluator:
     def _other(self, x: Element, memory: str) -> Value:
         return str(int(x.other)) if memory == "i8" else number(x.other, x.dtype)
 
-    def _checked(self, x: e.Checked) -> Value:
+    def _checked(self, x: k.Checked) -> Value:
         assert self.failed is not None and isinstance(x.extent, int)
         lanes, index = self.width(x), self(x.index)
         type = vector("i64", lanes)
@@ -191,16 +205,23 @@ class Evaluator:
                 any_bad = self.fn.value(f"and <{lanes} x i1> {bad}, {self.mask}")
             any_bad = self.fn.call("i1", f"llvm.vector.reduce.or.v{lanes}i1", [(f"<{lanes} x i1>", any_bad)])
         before = self.fn.load(self.failed, "i32", 4)
-        self.fn.store(self.fn.value(f"select i1 {any_bad}, i32 {int(ErrorCode.INDEX)}, i32 {before}"), self.failed, "i32", 4)
+        self.fn.store(
+            self.fn.value(f"select i1 {any_bad}, i32 {int(ErrorCode.INDEX)}, i32 {before}"),
+            self.failed,
+            "i32",
+            4,
+        )
         return self.fn.value(f"select {vector('i1', lanes)} {bad}, {type} {zero(I64, lanes)}, {type} {index}")
 
-    def _reduce(self, x: e.Reduce) -> Value:
+    def _reduce(self, x: k.Reduce) -> Value:
         lanes = self.width(x)
         neutral = self.fn.splat(number(x.init, x.dtype), scalar(x.dtype), lanes)
         along = self._contiguous_reduction(x) if lanes == 1 else None
         return self._reduce_over(x, list(x.over), neutral, lanes, along)
 
-    def _reduce_over(self, x: e.Reduce, over: list[e.Var], start: Value, lanes: int, along: e.Var | None) -> Value:
+    def _reduce_over(
+        self, x: k.Reduce, over: list[k.Var], start: Value, lanes: int, along: k.Var | None
+    ) -> Value:
         if not over:
             value = self._at_width(x.body, lanes)
             return combine(self.fn, x.op, start, value, x.dtype, lanes)
@@ -216,7 +237,7 @@ class Evaluator:
 
         return self.fn.loop(0, var.extent, 1, body, [(vector(scalar(x.dtype), lanes), start)])[0]
 
-    def _contiguous_reduction(self, x: e.Reduce) -> e.Var | None:
+    def _contiguous_reduction(self, x: k.Reduce) -> k.Var | None:
         """The last variable, where it is long and the loads of the body are contiguous in it: lanes run along it."""
         var = x.over[-1]
         if not isinstance(var.extent, int) or var.extent < ROW_LANES or x.op in ("and", "or"):
@@ -224,10 +245,10 @@ class Evaluator:
         if x.dtype.name not in ("f32", "f64", "i32", "i64"):
             return None
         steps = [coefficient(p.index[0], var) for p in walk(x.body) if isinstance(p, Element)]
-        nested = any(isinstance(p, (e.Reduce, e.Checked)) for p in walk(x.body))
+        nested = any(isinstance(p, (k.Reduce, k.Checked)) for p in walk(x.body))
         return var if steps and all(step in (0, 1) for step in steps) and 1 in steps and not nested else None
 
-    def _reduce_lanes(self, x: e.Reduce, var: e.Var, start: Value) -> Value:
+    def _reduce_lanes(self, x: k.Reduce, var: k.Var, start: Value) -> Value:
         """Lane partial results, combined by halves at the end; the remainder is masked to the neutral element."""
         assert isinstance(var.extent, int)
         lanes, element = ROW_LANES, scalar(x.dtype)
@@ -238,7 +259,9 @@ class Evaluator:
             inner = self.inner(variables={**self.variables, var: i}, lanes=lanes, lane=var, mask=mask)
             value = inner._at_width(x.body, lanes)
             if mask is not None:
-                value = self.fn.value(f"select <{lanes} x i1> {mask}, {vector(element, lanes)} {value}, {vector(element, lanes)} {neutral}")
+                value = self.fn.value(
+                    f"select <{lanes} x i1> {mask}, {vector(element, lanes)} {value}, {vector(element, lanes)} {neutral}"
+                )
             return [combine(self.fn, x.op, values[0], value, x.dtype, lanes)]
 
         partial = self.fn.loop(0, whole, lanes, step, [(vector(element, lanes), neutral)])
@@ -260,7 +283,7 @@ class Evaluator:
         value = self.fn.value(f"extractelement <1 x {element}> {value}, i64 0")
         return combine(self.fn, x.op, start, value, x.dtype, 1)
 
-    def _at_width(self, x: e.Expr, lanes: int) -> Value:
+    def _at_width(self, x: k.Expr, lanes: int) -> Value:
         value = self(x)
         return value if self.width(x) == lanes else self.fn.splat(value, scalar(x.dtype), lanes)
 

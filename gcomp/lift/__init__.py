@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError
 from onnx import ModelProto, defs
 
 from ..diagnostics import ModelError, UnsupportedError
 from ..ir import Graph
+from .files import read_model
 from .interface import Interface, bound_types
 from .nodes import Builder, Context, Scope, plain_domain
 from .tensors import dense_of
@@ -33,7 +33,7 @@ def lift(
     all nodes that gcomp has no operator for, `InputError` for sizes that do not fit, `InferenceError` for
     operands that an operator cannot take.
     """
-    proto, folder = _read(model)
+    proto, folder = read_model(model)
     opsets = _opsets(proto)
     interface = Interface()
     builder = Builder(proto.functions, folder, interface)
@@ -57,30 +57,6 @@ def lift(
         raise ModelError(f"the model names an output twice: {', '.join(scope.graph.output_names)}")
     scope.graph.metadata = _metadata(proto, opsets, interface.dim_params, scope.graph)
     return scope.graph
-
-
-def _read(model: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | None]:
-    """The model, and the folder in which its external data may lie."""
-    if isinstance(model, ModelProto):
-        return model, None
-    if isinstance(model, bytes):
-        return _decoded(model, "the model"), None
-    path = Path(model)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
-    return _decoded(data, str(path)), path.parent
-
-
-def _decoded(data: bytes, what: str) -> ModelProto:
-    try:
-        model = ModelProto.FromString(data)
-    except DecodeError as error:
-        raise ModelError(f"{what} is not an ONNX model, or is damaged: {error}") from error
-    if not model.HasField("graph"):
-        raise ModelError(f"{what} is not an ONNX model: it has no graph")
-    return model
 
 
 def _opsets(model: ModelProto) -> dict[str, int]:

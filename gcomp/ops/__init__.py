@@ -84,12 +84,20 @@ from .logical import (
     Where,
     Xor,
 )
-from .normalize import LRN, BatchNormalization, BatchNormalization_7, LpNormalization
+from .normalize import BatchNormalization, BatchNormalization_7, LRN, LpNormalization
 from .pad import Pad, Pad_2
 from .pool import AveragePool, GlobalAveragePool, GlobalLpPool, GlobalMaxPool, LpPool, MaxPool
 from .position import ArgMax, ArgMin
 from .power import Pow
-from .qlinear import ConvInteger, QLinearConv, QLinearMatMul
+from .qlinear import (
+    ConvInteger,
+    QLinearAdd,
+    QLinearConv,
+    QLinearGlobalAveragePool,
+    QLinearMatMul,
+    QLinearMul,
+    QLinearSoftmax,
+)
 from .quantized import DequantizeLinear, DynamicQuantizeLinear, QuantizeLinear
 from .rearrange import DepthToSpace, Expand, SpaceToDepth, Tile, Transpose, Trilu
 from .reduce import (
@@ -107,18 +115,18 @@ from .reduce import (
 from .reduce_by_attribute import (
     ReduceL1_1,
     ReduceL2_1,
-    ReduceLogSum_1,
     ReduceLogSumExp_1,
+    ReduceLogSum_1,
     ReduceMax_1,
     ReduceMean_1,
     ReduceMin_1,
     ReduceProd_1,
-    ReduceSum_1,
     ReduceSumSquare_1,
+    ReduceSum_1,
 )
 from .reshape import Flatten, Reshape, Shape, Size, Squeeze, Squeeze_1, Unsqueeze, Unsqueeze_1
 from .resize import Resize, Resize_10, Upsample_7, Upsample_9
-from .scatter import Scatter_9, ScatterElements, ScatterND
+from .scatter import ScatterElements, ScatterND, Scatter_9
 from .sequence import ReverseSequence, TopK, TopK_1
 from .slices import Slice, Slice_1
 from .softmax import Hardmax, Hardmax_1, LogSoftmax, LogSoftmax_1, Softmax, Softmax_1
@@ -132,7 +140,6 @@ from .standardize import (
 )
 
 __all__ = [
-    "LRN",
     "Abs",
     "Acos",
     "Acosh",
@@ -202,6 +209,7 @@ __all__ = [
     "InstanceNormalization",
     "IsInf",
     "IsNaN",
+    "LRN",
     "LayerNormalization",
     "LeakyRelu",
     "Less",
@@ -229,8 +237,12 @@ __all__ = [
     "Pad",
     "Pad_2",
     "Pow",
+    "QLinearAdd",
     "QLinearConv",
+    "QLinearGlobalAveragePool",
     "QLinearMatMul",
+    "QLinearMul",
+    "QLinearSoftmax",
     "QuantizeLinear",
     "RMSNormalization",
     "Range",

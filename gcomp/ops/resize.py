@@ -8,7 +8,7 @@ import numpy as np
 
 from ..dim import Dim
 from ..ir import Op, Value
-from ..kernel import Expr, Kernel, Tensor, cast, select
+from ..kernel import Expr, Kernel, Tensor, cast, maximum, minimum, select, unary
 from ..op import Operator, argument, constant, known_array, known_content, operator
 from ..types import F16, F32, FLOATS, I8, INTEGERS, U8, Array, DType, TensorType
 from .elementwise import accumulator, widened
@@ -23,7 +23,7 @@ POLICIES = ("stretch", "not_larger", "not_smaller")
 class Resize(Operator):
     """`x` sampled at the points that `scales` or `sizes` give: the nearest elements, or means of several.
 
-    Means of integers are truncated, with `antialias` rounded.
+    Means of integers are truncated, or with `antialias` rounded axis by axis.
     """
 
     x: Value
@@ -130,7 +130,7 @@ class Resize(Operator):
 
     @property
     def rounds(self) -> bool:
-        """Whether the result along each axis is rounded before the next one is sampled, the last axis first."""
+        """Whether the result is rounded along each axis before the next one, the last axis first."""
         return bool(self.antialias) and self.mode != "nearest" and self.x.type.dtype.is_integer
 
     def reference(self, x: Array, *_: Array | None) -> Array:
@@ -138,7 +138,8 @@ class Resize(Operator):
         for axis, sampling in reversed(self.samplings(x.shape).items()):
             result = np.moveaxis(np.tensordot(sampling.matrix(), result, (1, axis)), 0, axis)
             if self.rounds:
-                result = np.floor(result + 0.5)
+                limits = np.iinfo(x.dtype)
+                result = np.clip(np.floor(result + 0.5), limits.min, limits.max)
             beyond = sampling.beyond()
             if beyond is not None:
                 outside = outside | beyond.reshape(-1, *(1,) * (x.ndim - 1 - axis))
@@ -155,7 +156,8 @@ class Resize(Operator):
         source = x
         for axis, sampling in reversed(list(samplings.items())):
             if sampling.stretch > 1 or self.rounds:  # many elements count: one axis after the other
-                source = along(k, source, axis, samplings.pop(axis), sums, self.rounds)
+                whole = type.dtype if self.rounds else None
+                source = along(k, source, axis, samplings.pop(axis), sums, whole)
 
         def sampled(places: tuple[Expr, ...], axes: Sequence[int]) -> Expr:
             if not axes:
@@ -278,12 +280,19 @@ class Upsample_7(Superseded):
         yield cls(argument(x), (1.0, 1.0, 2.0, 2.0), "linear")
 
 
-def along(k: Kernel, x: Tensor, axis: int, sampling: Sampling, dtype: DType, rounds: bool) -> Tensor:
-    """`x` sampled along one axis, as `dtype`, to whole numbers if asked."""
+def along(k: Kernel, x: Tensor, axis: int, sampling: Sampling, dtype: DType, whole: DType | None) -> Tensor:
+    """`x` sampled along one axis, as `dtype`; if `whole` is an integer type, rounded into its range."""
     shape = (*x.shape[:axis], sampling.new, *x.shape[axis + 1 :])
 
     def element(*index: Expr) -> Expr:
-        return sampling.mix(index[axis], lambda place: x[(*index[:axis], place, *index[axis + 1 :])], dtype)
+        def read(place: Expr) -> Expr:
+            return x[(*index[:axis], place, *index[axis + 1 :])]
+
+        value = sampling.mix(index[axis], read, dtype)
+        if whole is None:
+            return value
+        limits = np.iinfo(whole.numpy)
+        return minimum(maximum(unary("floor", value + 0.5), float(limits.min)), float(limits.max))
 
     return k.compute(TensorType(dtype, shape), element)
 

@@ -22,7 +22,8 @@ FAR = 10**9  # from here on a bound of a symbolic axis means its end, for no axi
 class Slice(Operator):
     """`data[starts:ends:steps]` along `axes`, with numpy's meaning of negative bounds and steps.
 
-    A symbolic bound is taken to lie within its axis; that is checked when the element is read.
+    A symbolic bound is taken to lie within its axis, and a symbolic axis to have an element; that is checked
+    when the element is read.
     """
 
     data: Value
@@ -168,4 +169,4 @@ def bound(given: Dim, size: Dim, low: int, high: Dim) -> Dim:
         return min(max(counted, low), high)
     if abs(given) >= FAR:
         return high if given > 0 else low
-    return minimum(counted, high) if isinstance(counted, int) and counted > 0 else counted
+    return minimum(counted, high) if isinstance(counted, int) and counted > 1 else counted

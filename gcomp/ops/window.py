@@ -152,6 +152,8 @@ def geometry(
         out = floordiv(room, strides[axis]) + 1
         if ceil and auto_pad == "NOTSET":
             out = minimum(ceildiv(room, strides[axis]) + 1, ceildiv(size + begin[axis], strides[axis]))
+        elif auto_pad.startswith("SAME"):
+            out = ceildiv(size, strides[axis])  # the same number, told more simply where it is symbolic
         if isinstance(out, int) and out < 0:
             op.fail("a window no larger than the padded input", window=tuple(reach), input=tuple(sizes))
         extents.append(out)

@@ -1,5 +1,7 @@
 """Trained models, lifted and run by the references, against ONNX Runtime's recorded outputs."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 

@@ -62,7 +62,9 @@ def test_the_same_value_returned_twice(target: str) -> None:
 
     x = seeded(2, 4)
     first, second, flat = compiled(target, make, (2, 4))(x)
-    assert np.array_equal(first, x + x) and np.array_equal(second, first) and np.array_equal(flat, first.ravel())
+    assert (
+        np.array_equal(first, x + x) and np.array_equal(second, first) and np.array_equal(flat, first.ravel())
+    )
     assert not np.shares_memory(first, second)
 
 
@@ -104,12 +106,16 @@ def test_nothing_in_it(target: str, shape: tuple[int, int]) -> None:
     x = np.zeros(shape, np.float32)
     same, rows, product, soft = compiled(target, make, shape)(x)
     assert same.shape == soft.shape == shape
-    assert np.array_equal(rows, np.zeros(shape[0])) and np.array_equal(product, np.zeros((shape[1], shape[1])))
+    assert np.array_equal(rows, np.zeros(shape[0])) and np.array_equal(
+        product, np.zeros((shape[1], shape[1]))
+    )
 
 
 def test_no_depth_leaves_the_bias(target: str) -> None:
     bias = seeded(5)
-    module = compiled(target, lambda x: [Gemm(x, constant(np.zeros((0, 5), np.float32)), constant(bias)).result], (3, 0))
+    module = compiled(
+        target, lambda x: [Gemm(x, constant(np.zeros((0, 5), np.float32)), constant(bias)).result], (3, 0)
+    )
     assert np.array_equal(module(np.zeros((3, 0), np.float32))[0], np.broadcast_to(bias, (3, 5)))
 
 

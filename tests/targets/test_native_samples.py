@@ -18,7 +18,9 @@ def test_agrees_with_the_reference(name: str, place: int, templates: bool) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(host().arch != "x86_64", reason="x86-64 processors of fewer features can run on x86-64 alone")
+@pytest.mark.skipif(
+    host().arch != "x86_64", reason="x86-64 processors of fewer features can run on x86-64 alone"
+)
 @pytest.mark.parametrize("cpu", ["haswell", "x86-64"])
 @pytest.mark.parametrize(("name", "place"), native_samples())
 def test_agrees_on_lesser_processors(name: str, place: int, cpu: str) -> None:

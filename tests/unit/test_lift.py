@@ -98,8 +98,8 @@ def test_constants_in_every_form(name):
 
 def sparse(indices, values=(1.0, 2.0), dims=(3, 4)):
     return helper.make_sparse_tensor(
-        numpy_helper.from_array(np.float32(values), "s"),
-        numpy_helper.from_array(np.int64(indices), "i"),
+        numpy_helper.from_array(np.array(values, np.float32), "s"),
+        numpy_helper.from_array(np.array(indices, np.int64), "i"),
         dims,
     )
 

@@ -1,13 +1,16 @@
 """What is no valid model, or out of reach, becomes an error that says so."""
 
+import numpy as np
 import onnx
 import pytest
 
 from gcomp import op as registry
-from gcomp.diagnostics import InferenceError, ModelError, UnsupportedError
+from gcomp.diagnostics import GcompError, InferenceError, ModelError, UnsupportedError
 from gcomp.ir import Value
 from gcomp.lift import lift
 from gcomp.op import Operator
+from gcomp.text import parse, print_graph
+from gcomp.wellformed import check
 from tests.onnx_text import kinds, lifted, model_of, refused
 
 
@@ -138,3 +141,26 @@ def test_paths_bytes_and_models_are_the_same(repository):
     assert lift(str(path)) == graph
     assert lift(path.read_bytes()) == graph
     assert lift(onnx.load(path)) == graph
+
+
+def test_names_that_are_no_text_are_refused(repository):
+    data = (repository / "examples" / "digits.onnx").read_bytes()
+    assert data.count(b"conv1") > 3
+    with pytest.raises(ModelError, match=r"is damaged: a .* is not UTF-8"):
+        lift(data.replace(b"conv1", b"conv\xff"))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_files_are_refused_or_lifted(repository, seed):
+    data = bytearray((repository / "examples" / "digits.onnx").read_bytes())
+    rng = np.random.default_rng(seed)
+    for place in rng.integers(0, len(data), 4):
+        data[place] ^= rng.integers(1, 256)
+    for place in rng.integers(0, 400, 2):  # where the nodes are
+        data[place] ^= rng.integers(1, 256)
+    try:
+        graph = lift(bytes(data))
+    except GcompError:
+        return
+    check(graph)
+    assert parse(print_graph(graph)) == graph

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gcomp.expr import Load
 from gcomp.kernel import walk
+from gcomp.tensor import Load
 from gcomp.types import F32, Array
 
 from ..emit import Function, Value

@@ -16,7 +16,7 @@ from ..emit import Function, Value, lane_mask, number, vector
 from ..problem import Emitted, Epilogue, Problem, View
 from .frame import Frame, is_f32
 from .packing import pack
-from .schedule import Tile, choose, lanes_of
+from .schedule import Run, Tile, balanced, choose, lanes_of
 from .tile import Axis, Contraction, Weights, multiply_add
 
 ANCHORS: tuple[type[Operator], ...] = (Gemm, MatMul)
@@ -189,7 +189,28 @@ class _Product:
 
     def _in_place(self, rows: _Place, w: Value) -> Weights:
         """A right side known only at run time, as it lies; rows that fall on the same cache sets are packed first."""
-        return Weights(w, self.b.strides[-2], self.lanes, 4, self.columns)
+        fn, lanes, step = self.fn, self.lanes, self.b.strides[-2]
+        aliased = step * 4 % ALIASED == 0 and rows.extent >= WORTH_PACKING and self.columns % lanes == 0
+        if not aliased:
+            return Weights(w, step, lanes, 4, self.columns)
+        type, size = vector("float", lanes), self.depth * lanes
+        target = self.frame.scratch(self.vectors * size * 4)
+        for run in balanced(self.vectors, self._tile.vectors):
+
+            def panel(column: Value, _: object, run: Run = run) -> None:
+                source = fn.element(w, fn.mul(column, lanes), "float")
+                to = fn.element(target, fn.mul(column, size), "float")
+
+                def line(k: Value, _: object) -> None:
+                    here, there = fn.mul(k, step), fn.mul(k, run.size * lanes)
+                    for v in range(run.size):
+                        value = fn.load(fn.element(source, fn.add(here, v * lanes), "float"), type, 4)
+                        fn.store(value, fn.element(to, fn.add(there, v * lanes), "float"), type, 4)
+
+                fn.loop(0, self.depth, 1, line)
+
+            fn.loop(run.start, run.stop, run.size, panel)
+        return Weights(target, None, size, self.problem.cpu.vector_bytes, self.columns)
 
     def _active(self, column: Value) -> int | None:
         """The lanes of a vector of columns that are there; the place of the last one is known."""

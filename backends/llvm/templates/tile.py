@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gcomp.dim import ceildiv
 
@@ -15,6 +15,11 @@ UNROLLED = 4
 """Steps of the depth in one iteration where each is a single tap."""
 STRAIGHT = 4
 """Lines prefetched ahead of a tile rather than from within its loops."""
+
+CACHE = 1 << 20
+"""Bytes that are taken to stay close: half of what the second level holds on most processors."""
+RESIDENT_BLOCK = 1 << 16
+"""Bytes of the input in a block where all weights stay close."""
 
 Initial = Callable[[Value, int, Value, int], list[Value]]
 """`(row, rows, column, vectors)` to the accumulators' first values, row by row; `column` counts vectors."""
@@ -78,9 +83,50 @@ class Contraction:
     store: Store
 
     def emit(self) -> None:
-        """The whole loop nest: panels of columns, then outer places, then rows."""
-        for run in self._panels():
-            self.fn.loop(run.start, run.stop, run.size, lambda column, _, size=run.size: self._panel(column, size))
+        """The whole loop nest: blocks of places, panels of columns, outer places, rows."""
+        fn, runs = self.fn, balanced(self.inner.extent, self.tile.rows)
+        block = self._block()
+        if self.outer.extent > 1 or block is None:
+            parts, tiles = _parts(runs, self.inner), sum(run.count for run in runs)
+            most = block or self.outer.extent
+            fn.loop(0, self.outer.extent, most, lambda y, _: self._region(y, self._stop(y, most), most, parts, tiles))
+            return
+        for run in runs:
+
+            def one(x: Value, _: object, run: Run = run) -> None:
+                stop = self._stop(x, block * run.size, run.stop)
+                part = Part(x, stop, run.size, min(block, run.count), 0, None)
+                self._region(0, 1, 1, [part], part.count)
+
+            fn.loop(run.start, run.stop, block * run.size, one)
+
+    def _stop(self, start: Value, count: int, end: int | None = None) -> Value | int:
+        """The end of a block."""
+        end = self.outer.extent if end is None else end
+        if not start.startswith("%"):
+            return min(int(start) + count, end)
+        return self.fn.call("i64", "llvm.smin.i64", [("i64", self.fn.add(start, count)), ("i64", str(end))])
+
+    def _block(self) -> int | None:
+        """How many outer places, or tiles where there is only one, are finished before the next; None for all.
+
+        Blocks pay where what one panel reads and writes would leave the cache before the next panel reads it again.
+        """
+        panels = ceildiv(self.vectors, self.tile.vectors)
+        depth = self.depth * 4
+        place = depth * self.inner.size * self.outer.stride
+        x, out = place * self.outer.extent, self.outer.extent * self.inner.extent * self.vectors * self.lanes * 4
+        weights = depth * self.outer.kernel * self.inner.kernel * self.vectors * self.lanes
+        if panels == 1 or x + out // panels <= CACHE:
+            return None
+        budget = RESIDENT_BLOCK if weights <= CACHE // 2 else CACHE // 2
+        if weights > CACHE // 2 and ceildiv(x, budget) * weights + x > panels * x + weights:
+            return None
+        if self.outer.extent > 1:
+            return max(1, budget // place)
+        if not self.inner.interior(0, self.inner.extent):
+            return None
+        return max(4, budget // (depth * self.inner.stride * self.tile.rows))
 
     def _panels(self) -> list[Run]:
         """Runs of panels; those with lanes that are not there stand alone, so that their place is known."""
@@ -91,39 +137,58 @@ class Contraction:
             runs += [Run(run.start + i * run.size, 1, run.size) for i in range(full, run.count)]
         return [run for run in runs if run.count]
 
-    def _panel(self, column: Value, vectors: int) -> None:
-        weights = self.fn.element(self.weights.pointer, self.fn.mul(column, self.weights.panel), "float")
-        self.fn.loop(0, self.outer.extent, 1, lambda y, _: self._rows(y, column, vectors, weights))
+    def _region(
+        self, first: Value | int, stop: Value | int, places: int, parts: Sequence[Part], tiles: int
+    ) -> None:
+        """All panels over some outer places, `places` at most, and parts of the rows."""
+        fn = self.fn
 
-    def _rows(self, y: Value, column: Value, vectors: int, weights: Value) -> None:
-        runs = balanced(self.inner.extent, self.tile.rows)
-        tiles = sum(run.count for run in runs)
-        passed = 0
-        for run in runs:
-            for part, edge in _by_edge(run, self.inner):
-                number = passed + (part.start - run.start) // run.size
+        def panel(column: Value, _: object, vectors: int = 1) -> None:
+            weights = fn.element(self.weights.pointer, fn.mul(column, self.weights.panel), "float")
 
-                def one(x: Value, _: object, part: Run = part, number: int = number, edge: bool = edge) -> None:
-                    index = str(number) if part.count == 1 else self.fn.add(
-                        number, self.fn.value(f"udiv exact i64 {self.fn.add(x, -part.start)}, {part.size}")
+            def rows(y: Value, _: object) -> None:
+                passed = fn.mul(fn.add(y, fn.mul(first, -1)), tiles)
+                for part in parts:
+                    fn.loop(
+                        part.start,
+                        part.stop,
+                        part.size,
+                        lambda x, _, part=part: _TileBody(
+                            self, y, x, part, column, vectors, weights, passed, places * tiles
+                        ).emit(),
                     )
-                    place = self.fn.add(self.fn.mul(y, tiles), index)
-                    _TileBody(self, y, x, part, edge, column, vectors, weights, place, tiles).emit()
 
-                self.fn.loop(part.start, part.stop, part.size, one)
-            passed += run.count
+            fn.loop(first, stop, 1, rows)
+
+        for run in self._panels():
+            fn.loop(run.start, run.stop, run.size, lambda c, _, run=run: panel(c, None, run.size))
 
 
-def _by_edge(run: Run, axis: Axis) -> list[tuple[Run, bool]]:
-    """A run cut where tiles begin and cease to read all their taps; those that do not, one by one."""
-    parts: list[tuple[Run, bool]] = []
-    for i in range(run.count):
-        piece = Run(run.start + i * run.size, 1, run.size)
-        edge = not axis.interior(piece.start, piece.size)
-        if parts and not edge and not parts[-1][1]:
-            parts[-1] = (Run(parts[-1][0].start, parts[-1][0].count + 1, run.size), False)
-        else:
-            parts.append((piece, edge))
+@dataclass(frozen=True)
+class Part:
+    """Neighbouring tiles of `size` rows: the first is number `number`; `edge` is the place of one that lacks taps."""
+
+    start: Value | int
+    stop: Value | int
+    size: int
+    count: int
+    number: int
+    edge: int | None
+
+
+def _parts(runs: Sequence[Run], axis: Axis) -> list[Part]:
+    """Runs of tiles cut where they begin and cease to read all their taps; those that do not, one by one."""
+    parts: list[Part] = []
+    number = 0
+    for run in runs:
+        for place in range(run.start, run.stop, run.size):
+            last = parts[-1] if parts else None
+            edge = None if axis.interior(place, run.size) else place
+            if last and edge is None and last.edge is None and last.size == run.size:
+                parts[-1] = replace(last, stop=place + run.size, count=last.count + 1)
+            else:
+                parts.append(Part(place, place + run.size, run.size, 1, number, edge))
+            number += 1
     return parts
 
 
@@ -134,16 +199,15 @@ class _TileBody:
     of: Contraction
     y: Value
     x: Value
-    run: Run
-    edge: bool
+    part: Part
     column: Value
     vectors: int
     weights: Value
-    number: Value
+    passed: Value
     tiles: int
 
     def emit(self) -> None:
-        of, fn, rows = self.of, self.of.fn, self.run.size
+        of, fn, rows = self.of, self.of.fn, self.part.size
         type = vector("float", of.lanes)
         values = of.initial(self.x, rows, self.column, self.vectors)
         self.fetch, self.per_iteration = self._plan_prefetch()
@@ -160,8 +224,8 @@ class _TileBody:
             return None, 0
         panel = of.outer.kernel * of.inner.kernel * of.depth * self.vectors * of.lanes
         lines = ceildiv(panel * 4, CACHE_LINE)
-        share = ceildiv(lines, of.outer.extent * self.tiles)
-        start = fn.add(fn.mul(self.number, share * (CACHE_LINE // 4)), panel)
+        share = ceildiv(lines, self.tiles)
+        start = fn.add(fn.mul(self._number(), share * (CACHE_LINE // 4)), panel)
         pointer = fn.element(self.weights, start, "float")
         if share <= STRAIGHT:
             for line in range(share):
@@ -170,6 +234,15 @@ class _TileBody:
         groups = sum(run.count for run in self._groups())
         iterations = of.outer.kernel * groups * ceildiv(of.depth, self._unroll(of.tile.taps))
         return pointer, ceildiv(share, iterations)
+
+    def _number(self) -> Value:
+        """How many tiles of this panel came before."""
+        fn, part = self.of.fn, self.part
+        number = fn.add(self.passed, part.number)
+        if part.count == 1:
+            return number
+        distance = fn.add(self.x, fn.mul(part.start, -1))
+        return fn.add(number, fn.value(f"udiv exact i64 {distance}, {part.size}") if distance != "0" else "0")
 
     def _outer_taps(self) -> tuple[Value | int, Value | int]:
         """The range of taps of the outer axis that lie in the input."""
@@ -250,9 +323,9 @@ class _TileBody:
         """Per input element, by its distance from the tile's first place: which (row, tap of the group) it enters."""
         axis = self.of.inner
         found: dict[int, list[tuple[int, int]]] = {}
-        for row in range(self.run.size):
+        for row in range(self.part.size):
             for number, tap in enumerate(taps):
-                if not self.edge or axis.reads(self.run.start + row, tap):
+                if self.part.edge is None or axis.reads(self.part.edge + row, tap):
                     place = row * axis.stride + tap * axis.dilation - axis.pad
                     found.setdefault(place * axis.step, []).append((row, number))
         return dict(sorted(found.items()))

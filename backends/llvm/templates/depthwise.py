@@ -1,0 +1,137 @@
+"""Depthwise convolution of f32, channels-last: one filter for each channel, vectors run over channels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gcomp.op import Operator
+from gcomp.ops.convolution import Conv
+from gcomp.types import Array
+
+from ..emit import Value, lane_mask, vector
+from ..problem import Emitted, Problem, View
+from .frame import Frame, is_f32
+from .schedule import lanes_of
+from .tile import Axis, multiply_add
+from .windows import Span, axes_of, is_channels_last, over_windows, taps_of
+
+ANCHORS: tuple[type[Operator], ...] = (Conv,)
+
+LONGEST_BODY = 640
+"""Products in one tile, at most: larger filters get smaller tiles."""
+MOST_TAPS = 128
+
+
+def match(problem: Problem) -> Emitted | None:
+    """A kernel for a Conv with as many groups as input and output channels, constant filters, all channels-last."""
+    op, x, w, out = problem.anchor, problem.view(0), problem.view(1), problem.results[0]
+    if not isinstance(op, Conv) or x is None or w is None or w.array is None or w.type.rank != 4:
+        return None
+    filters, depth, *kernel = w.type.static_shape
+    bias = problem.view(2)
+    if not is_f32(x, w, bias, out) or (op.b is not None and bias is None):
+        return None
+    if op.group != filters or depth != 1 or op.group == 1 or kernel[0] * kernel[1] > MOST_TAPS:
+        return None
+    lanes = lanes_of(problem.cpu)
+    if not is_channels_last(x, lanes) or not is_channels_last(out, lanes):
+        return None
+    return _Depthwise(problem, op, x, w.array).emit()
+
+
+class _Depthwise:
+    """The depthwise convolution of one problem."""
+
+    def __init__(self, problem: Problem, op: Conv, x: View, w: Array) -> None:
+        self.problem, self.x_view, self.w = problem, x, w
+        self.frame = Frame(problem)
+        self.fn = self.frame.fn
+        self.lanes = lanes_of(problem.cpu)
+        self.channels = w.shape[0]
+        self.vectors = int(problem.results[0].type.physical[-1]) // self.lanes
+        self.height, self.width = axes_of(op.geometry, x.strides[1:3])
+        self.type = vector("float", self.lanes)
+        self.has_bias = op.b is not None
+
+    def emit(self) -> Emitted:
+        frame = self.frame
+        self.x = frame.operand(0)
+        self.bias = frame.operand(2) if self.has_bias else None
+        self.weights = frame.packed(1, self._pack)
+        self.epilogue = frame.epilogue()
+        images = int(self.problem.results[0].type.static_shape[0])
+        over_windows(self.fn, images, self.vectors, self.height, self.width, self._tile(), self._body)
+        return frame.finish("depthwise")
+
+    def _pack(self) -> Array:
+        """[vector of channels][tap][channel], padded with zeros."""
+        taps = self.w.reshape(self.channels, -1)
+        padded = np.zeros((self.vectors * self.lanes, taps.shape[1]), np.float32)
+        padded[: self.channels] = taps
+        return np.ascontiguousarray(padded.reshape(self.vectors, self.lanes, -1).transpose(0, 2, 1))
+
+    def _tile(self) -> tuple[int, int]:
+        """Rows and columns of results in registers, beside the weights if those leave room for four."""
+        taps = self.height.kernel * self.width.kernel
+        room = self.problem.cpu.vector_registers - 2
+        if room - taps >= 4:
+            room -= taps
+        room = max(1, min(room - 1, 12, LONGEST_BODY // taps))
+        columns = min(room, self.width.extent, 4 if room >= 8 and self.height.extent > 1 else room)
+        return max(1, min(room // columns, self.height.extent)), columns
+
+    def _body(self, n: Value, c: Value, rows: Span, columns: Span) -> None:
+        """One tile: each input element is read once and enters all results that it is a tap of."""
+        fn, lanes, height, width = self.fn, self.lanes, self.height, self.width
+        weights = fn.element(self.weights, fn.mul(c, height.kernel * width.kernel * lanes), "float")
+        known: dict[int, Value] = {}
+        start = self._bias(fn.mul(c, lanes), c)
+        values = {(i, j): start for i in range(rows.size) for j in range(columns.size)}
+        uses = self._uses(rows, columns)
+        base = fn.mul(n, self.x_view.strides[0])
+        for place, step in (
+            (rows.place, height.stride * height.step),
+            (columns.place, width.stride * width.step),
+            (c, lanes),
+        ):
+            base = fn.add(base, fn.mul(place, step))
+        source = fn.element(self.x, base, "float")
+        for (down, across), targets in sorted(uses.items()):
+            element = fn.load(fn.element(source, down * height.step + across * width.step, "float"), self.type, 4)
+            for at, tap in targets:
+                if tap not in known:
+                    known[tap] = fn.load(fn.element(weights, tap * lanes, "float"), self.type, 4)
+                values[at] = multiply_add(fn, element, known[tap], values[at], lanes)
+        for (i, j), value in values.items():
+            index = [n, fn.mul(c, lanes), fn.add(rows.place, i), fn.add(columns.place, j)]
+            self.epilogue.store(value, index, 1, lanes, self._active(c))
+
+    def _uses(self, rows: Span, columns: Span) -> dict[tuple[int, int], list[tuple[tuple[int, int], int]]]:
+        """Per input element, as its distance from the first place of the tile: (result, tap) that it enters."""
+        found: dict[tuple[int, int], list[tuple[tuple[int, int], int]]] = {}
+        for i in range(rows.size):
+            for j in range(columns.size):
+                for ky in taps_of(self.height, rows.known + i):
+                    for kx in taps_of(self.width, columns.known + j):
+                        place = (_distance(self.height, i, ky), _distance(self.width, j, kx))
+                        found.setdefault(place, []).append(((i, j), ky * self.width.kernel + kx))
+        return found
+
+    def _active(self, c: Value) -> int | None:
+        """Channels of a vector that are there; the place of a vector that lacks some is known."""
+        return None if c.startswith("%") else min(self.lanes, max(0, self.channels - int(c) * self.lanes))
+
+    def _bias(self, channel: Value, c: Value) -> Value:
+        if self.bias is None:
+            return "zeroinitializer"
+        active = self._active(c)
+        if active == 0:
+            return "zeroinitializer"
+        place = self.fn.element(self.bias, channel, "float")
+        if active is not None and active < self.lanes:
+            return self.fn.masked_load(place, lane_mask(active, self.lanes), "float", self.lanes)
+        return self.fn.load(place, self.type, 4)
+
+
+def _distance(axis: Axis, result: int, tap: int) -> int:
+    return result * axis.stride + tap * axis.dilation - axis.pad

@@ -1,0 +1,99 @@
+"""Loops of kernels that treat each channel alone: vectors of channels, tiles of windows whose edges are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from gcomp.ops.window import Geometry, numbers
+from gcomp.types import channels_last
+
+from ..emit import Function, Value
+from ..problem import View
+from .schedule import Run, balanced
+from .tile import Axis
+
+
+@dataclass(frozen=True)
+class Span:
+    """Neighbouring results along one axis: `place` is the first as code knows it, `known` the same as a number.
+
+    Where all their taps lie in the input, `known` stands for any such place.
+    """
+
+    place: Value
+    known: int
+    size: int
+
+
+Body = Callable[[Value, Value, Span, Span], None]
+"""`(image, vector of channels, rows, columns)` emits one tile."""
+
+
+def is_channels_last(view: View, lanes: int) -> bool:
+    """Whether vectors of `lanes` channels lie whole in memory."""
+    layout = view.type.layout
+    block = layout.parts[-1].tile if layout is not None else 0
+    return layout is not None and layout == channels_last(view.type.rank, block) and block % lanes == 0
+
+
+def axes_of(geometry: Geometry, steps: Sequence[int]) -> list[Axis]:
+    """The spatial axes of a geometry of known sizes; `steps` are the strides of the input in memory."""
+    return [
+        Axis(*values)
+        for values in zip(
+            numbers(geometry.extents),
+            numbers(geometry.sizes),
+            steps,
+            geometry.kernel,
+            geometry.strides,
+            geometry.dilations,
+            numbers(geometry.pads_begin),
+            strict=True,
+        )
+    ]
+
+
+def over_windows(
+    fn: Function, images: int, vectors: int, height: Axis, width: Axis, tile: tuple[int, int], body: Body
+) -> None:
+    """Runs `body` for each image, vector of channels and tile: channels outside, so that their rows stay close."""
+
+    def image(n: Value, _: object) -> None:
+        def channels(c: Value, _: object) -> None:
+            for rows in _spans(height, tile[0]):
+
+                def down(y: Value, _: object, rows: Run = rows) -> None:
+                    for columns in _spans(width, tile[1]):
+
+                        def across(x: Value, _: object, columns: Run = columns) -> None:
+                            body(n, c, Span(y, rows.start, rows.size), Span(x, columns.start, columns.size))
+
+                        fn.loop(columns.start, columns.stop, columns.size, across)
+
+                fn.loop(rows.start, rows.stop, rows.size, down)
+
+        fn.loop(0, vectors, 1, channels)
+
+    fn.loop(0, images, 1, image)
+
+
+def _spans(axis: Axis, most: int) -> list[Run]:
+    """Tiles of at most `most`: those that read all their taps in long runs, the others one by one."""
+    spans: list[Run] = []
+    for run in balanced(axis.extent, most):
+        whole = False
+        for place in range(run.start, run.stop, run.size):
+            interior = axis.interior(place, run.size)
+            if interior and whole:
+                spans[-1] = replace(spans[-1], count=spans[-1].count + 1)
+            else:
+                spans.append(Run(place, 1, run.size))
+            whole = interior
+    return spans
+
+
+def taps_of(axis: Axis, place: int) -> range:
+    """The taps of the result at `place` that lie in the input."""
+    inside = [tap for tap in range(axis.kernel) if axis.reads(place, tap)]
+    return range(inside[0], inside[-1] + 1) if inside else range(0)
