@@ -50,7 +50,8 @@ def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
     kernel = single(problem)
     if kernel is None:
         raise LookupError(f"{row.name}: no template takes it")
-    memory = [in_memory(array, view.type) for array, view in zip(arrays, problem.operands, strict=False)]
+    operands = [view for view in problem.operands if view is not None]
+    memory = [in_memory(array, view.type) for array, view in zip(arrays, operands, strict=True)]
     out = empty(problem.results[0].type)
     call = kernel.load()([*memory, out])
     call()

@@ -10,10 +10,11 @@ import numpy as np
 
 from gcomp.backends.llvm.cpu import Cpu
 from gcomp.backends.llvm.problem import Problem
-from gcomp.kernel import Expr, Tensor, maximum
+from gcomp.expr import Expr, maximum
 from gcomp.op import argument, constant
 from gcomp.ops.convolution import Conv
 from gcomp.ops.linear import MatMul
+from gcomp.tensor import Tensor
 from gcomp.types import F32, Array, TensorType, channels_last
 
 from .single import problem_for

@@ -15,9 +15,11 @@ from gcomp.backends.llvm.cpu import Cpu
 from gcomp.backends.llvm.jit import assembly, emit_object, load_objects
 from gcomp.backends.llvm.problem import Emitted, Problem, View
 from gcomp.backends.llvm.templates import template_for
-from gcomp.kernel import Compute, Expr, Kernel, Tensor, Var
+from gcomp.expr import Expr, Var
+from gcomp.kernel import Compute, Kernel
 from gcomp.native import aligned
 from gcomp.op import Operator
+from gcomp.tensor import Tensor
 from gcomp.types import Array, Layout, TensorType
 
 SYMBOL = "kernel"
@@ -37,9 +39,10 @@ class Single:
 
     def text(self) -> str:
         """The LLVM module."""
-        fn = self.emitted.function
-        body = str(fn).replace("define hidden", "define")
-        return "\n".join([body, *sorted(fn.declarations), attributes(self.problem.cpu)])
+        functions = [self.emitted.function, *self.emitted.function.functions]
+        declarations = {text for fn in functions for text in fn.declarations}
+        bodies = [str(fn).replace("define hidden", "define") for fn in functions]
+        return "\n".join([*bodies, *sorted(declarations), attributes(self.problem.cpu)])
 
     def assembly(self) -> str:
         return assembly(self.text(), self.problem.cpu, self.emitted.optimise)
@@ -93,7 +96,7 @@ def problem_for(
     others = [t.with_layout(result_layout if t.rank == result.rank else None) for t in extra]
     kernel = Kernel([*[None if v is None else v.type for v in op.operands], *extra])
     operands = [
-        View(t, physical_strides(t), constants.get(i), aligned=False) if t is not None else View(result, ())
+        View(t, physical_strides(t), constants.get(i), aligned=False) if t is not None else None
         for i, t in enumerate([*values, *others])
     ]
     feeds = [None if v is None else i for i, v in enumerate(values)]

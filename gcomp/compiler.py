@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -34,7 +34,7 @@ PRECISIONS = ("fp32",)
 def compile(
     model: Model,
     target: str | Target = "llvm",
-    shapes: Mapping[str, Sequence[int | str]] | None = None,
+    shapes: Mapping[str, Sequence[int | None]] | None = None,
     dims: Mapping[str, int] | None = None,
     threads: int = 1,
     precision: str = "fp32",
@@ -44,10 +44,11 @@ def compile(
 ) -> Module:
     """Compiles a model: a path, bytes, an `onnx.ModelProto` or a `Graph`.
 
-    `shapes` binds inputs by name, `dims` symbolic sizes by name; what stays unbound is specialised for each shape that
-    the module is called with. `passes` replaces the target's pipeline. Operators without native code run on the host,
-    with one warning, unless `host_steps` is False. Raises `GcompError`: a `ModelError` for a bad file, an
-    `UnsupportedError` listing all that cannot be compiled, an `InputError` for arguments that do not fit.
+    `shapes` binds inputs by name, `dims` symbolic sizes by name; what stays unbound is specialised for each
+    shape that the module is called with. `passes` replaces the target's pipeline. Operators without native
+    code run on the host, with one warning, unless `host_steps` is False. Raises `GcompError`: a `ModelError`
+    for a bad file, an `UnsupportedError` listing all that cannot be compiled, an `InputError` for arguments
+    that do not fit.
     """
     if threads != 1:
         raise UnsupportedError(f"compile: threads={threads}: modules run on one thread; more will come")
@@ -70,7 +71,7 @@ def compile(
 def _compile(
     model: Model,
     target: Target,
-    shapes: Mapping[str, Sequence[int | str]] | None,
+    shapes: Mapping[str, Sequence[int | None]] | None,
     dims: Mapping[str, int] | None,
     threads: int,
     pipeline: str | Sequence[Pass],
@@ -109,7 +110,7 @@ def _compile(
 def _identity(
     model: Model,
     target: Target,
-    shapes: Mapping[str, Sequence[int | str]] | None,
+    shapes: Mapping[str, Sequence[int | None]] | None,
     dims: Mapping[str, int] | None,
     pipeline: str | Sequence[Pass],
     name: str | None,
@@ -117,16 +118,17 @@ def _identity(
     """All that decides what a module will be, as text; empty where that cannot be told from outside."""
     if not target.is_native or not isinstance(pipeline, str):
         return ""
-    if isinstance(model, (str, os.PathLike)):
+    path = _path(model)
+    if path is not None:
         try:
-            data = Path(model).read_bytes()
+            data = path.read_bytes()
         except OSError:
             return ""  # what is wrong is said when it is lifted
     elif isinstance(model, bytes):
         data = model
     else:
         return ""
-    name = name or (Path(model).stem if not isinstance(model, bytes) else "")
+    name = name or (path.stem if path else "")
     digest = hashlib.sha256(data).hexdigest()
     bound = [sorted((k, tuple(v)) for k, v in (shapes or {}).items()), sorted((dims or {}).items())]
     return repr((fingerprint(), digest, target, bound, pipeline, name))
@@ -152,7 +154,7 @@ def parse_target(text: str) -> Target:
 
 def as_graph(
     model: Model,
-    shapes: Mapping[str, Sequence[int | str]] | None = None,
+    shapes: Mapping[str, Sequence[int | None]] | None = None,
     dims: Mapping[str, int] | None = None,
 ) -> Graph:
     """The graph of a model, with sizes bound. Raises `ModelError`, `InputError`, `UnsupportedError`."""
@@ -168,15 +170,23 @@ def as_graph(
         for declared, given in zip(value.type.shape, shape, strict=True):
             if isinstance(given, int) and not isinstance(declared, int):
                 values[str(declared)] = given
-            elif given != declared:
+            elif given not in (None, declared):
                 raise InputError(f"shapes: input {name} is {value.type}, got {tuple(shape)}")
     return bind(model, values) if values else model
 
 
 def model_name(model: Model, graph: Graph) -> str:
     """What symbols of the artefact begin with, unless told: the file's stem, else the graph's name."""
-    text = Path(model).stem if isinstance(model, (str, os.PathLike)) else graph.name
+    path = _path(model)
+    text = graph.name if path is None else path.stem
     return re.sub(r"\W", "_", text) or "model"
+
+
+def _path(model: Model) -> Path | None:
+    """Where the model lies, if it is given by its path."""
+    if not isinstance(model, (str, os.PathLike)):
+        return None
+    return Path(cast("str | os.PathLike[str]", model))
 
 
 def _listing(missing: Sequence[str]) -> str:

@@ -6,8 +6,8 @@ import ast
 import keyword
 import operator
 import re
-from collections.abc import Iterable, Mapping
-from typing import Union
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Union
 
 Dim = Union[int, "Poly"]
 Atom = Union[str, "Call"]
@@ -186,7 +186,12 @@ def parse(text: str) -> Dim:
         raise ValueError(f"{text!r} is not a size") from error
 
 
-_BINARY = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: floordiv}
+_BINARY: dict[type[ast.operator], Callable[[Any, Any], Dim]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: floordiv,
+}
 _CALLS = {"min": minimum, "max": maximum}
 
 

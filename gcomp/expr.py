@@ -1,25 +1,26 @@
-"""Scalar expressions over tensors, as kernels use them, and the constructors that simplify index arithmetic."""
+"""Scalar expressions, as kernels use them, and the constructors that simplify index arithmetic."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Union
+from typing import Any, Literal
 
 from .dim import Dim
-from .types import BOOL, I64, DType, TensorType
+from .types import BOOL, I64, DType
 
 _ids = itertools.count()
 
 
 class Expr:
-    """A scalar expression. Operators build expressions; comparisons too, but for `==` and `!=`, which are `eq`, `ne`.
+    """A scalar expression. Operators and comparisons build others; `eq` and `ne` stand for `==` and `!=`.
 
     Sub-expressions may be shared: each object is computed once where its variables are known.
     """
 
     dtype: DType
+    """The type of the value: a field of some nodes, a property of those that take it from an operand."""
 
     def __add__(self, other: Operand) -> Expr:
         return binary("add", self, other)
@@ -91,13 +92,13 @@ class Expr:
         return binary("ne", self, other)
 
 
-Operand = Union[Expr, int, float, bool]
-Index = Union[Expr, Dim]
+Operand = Expr | int | float | bool
+Index = Expr | Dim
 
 UnaryName = Literal[
     "neg", "abs", "not", "sqrt", "floor", "ceil", "round", "trunc", "isnan", "isinf",
-    "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "tanh", "erf",
-    "sigmoid",
+    "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh",
+    "tanh", "erf", "sigmoid",
 ]  # fmt: skip
 """`round` is half to even. From `exp` on they are expanded by `gcomp.expand` before any backend sees them."""
 
@@ -105,8 +106,9 @@ BinaryName = Literal[
     "add", "sub", "mul", "div", "floordiv", "truncdiv", "mod", "rem", "min", "max", "pow",
     "and", "or", "xor", "shl", "shr", "lt", "le", "eq", "ne",
 ]  # fmt: skip
-"""`div` is for floats. Integer division by zero yields 0; `floordiv` and `mod` round down, `truncdiv` and `rem` toward
-zero; integers wrap; shifts by the width or more yield 0. `min` and `max` propagate NaN. `pow` is expanded."""
+"""`div` is for floats. Integer division by zero yields 0; `floordiv` and `mod` round down, `truncdiv` and
+`rem` toward zero; integers wrap; shifts by the width or more yield 0. `min` and `max` propagate NaN. `pow`
+is expanded."""
 
 COMPARISONS = ("lt", "le", "eq", "ne")
 
@@ -163,7 +165,7 @@ class Fma(Expr):
     c: Expr
 
     @property
-    def dtype(self) -> DType:  # type: ignore[override]
+    def dtype(self) -> DType:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.c.dtype
 
 
@@ -176,14 +178,14 @@ class Select(Expr):
     other: Expr
 
     @property
-    def dtype(self) -> DType:  # type: ignore[override]
+    def dtype(self) -> DType:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.then.dtype
 
 
 @dataclass(frozen=True, eq=False)
 class Cast(Expr):
-    """`x` converted; floats to integers truncate and saturate, NaN becomes 0; integers to narrower ones wrap; to bool:
-    whether it is not zero."""
+    """`x` converted: floats to integers truncate and saturate, NaN becomes 0; integers to narrower ones wrap;
+    to bool: whether it is not zero."""
 
     x: Expr
     dtype: DType
@@ -199,7 +201,7 @@ class Bitcast(Expr):
 
 @dataclass(frozen=True, eq=False)
 class Checked(Expr):
-    """`index` if 0 <= index < extent; else the run ends with "index out of range", and no element is read through it."""
+    """`index` if 0 <= index < extent; else the run ends with an error, and no element is read through it."""
 
     index: Expr
     extent: Dim
@@ -253,8 +255,8 @@ def cast(x: Expr, dtype: DType) -> Expr:
 def binary(op: BinaryName, lhs: Operand, rhs: Operand) -> Expr:
     """The operation on operands of one type; a Python number takes the other operand's type.
 
-    Index arithmetic is simplified as it is built: constants fold, neutral elements vanish, and a quotient or remainder
-    of `a * c + b` by `c` resolves where `b` is known to lie in [0, c).
+    Index arithmetic is simplified as it is built: constants fold, neutral elements vanish, and a quotient or
+    remainder of `a * c + b` by `c` resolves where `b` is known to lie in [0, c).
     """
     dtype = lhs.dtype if isinstance(lhs, Expr) else rhs.dtype if isinstance(rhs, Expr) else I64
     left, right = as_expr(lhs, dtype), as_expr(rhs, dtype)

@@ -44,25 +44,30 @@ def power_of_two(n: Expr) -> Expr:
     return Bitcast((n + 127) << 23, F32)
 
 
+SHIFT, SHIFT_BITS = 1.5 * 2.0**23, 0x4B400000
+"""Added to a number far smaller, this leaves the nearest integer in the low bits."""
+
+
 def reduced(x: Expr) -> tuple[Expr, Expr]:
-    """`n`, an integer as f32, and `r` with exp(x) = 2**n exp(r) and |r| at most ln(2) / 2."""
-    n = unary("round", x * LOG2E)
-    return n, Fma(-n, number(LN2_LOW), Fma(-n, number(LN2_HIGH), x))
+    """`n`, an i32, and `r` with exp(x) = 2**n exp(r) and |r| at most ln(2) / 2, for |x| below 2**21."""
+    shifted = Fma(x, number(LOG2E), number(SHIFT))
+    n = shifted - SHIFT
+    r = Fma(-n, number(LN2_LOW), Fma(-n, number(LN2_HIGH), x))
+    return Bitcast(shifted, I32) - SHIFT_BITS, r
 
 
 def exp(x: Expr) -> Expr:
     n, r = reduced(minimum(maximum(x, -105.0), 89.0))
     value = horner((1.0, 1.0, *EXP32), r)
     # In two steps, since 2**n alone may be too large or too small for the type.
-    power = cast(n, I32)
-    half = power >> 1
-    return value * power_of_two(half) * power_of_two(power - half)
+    half = n >> 1
+    return value * power_of_two(half) * power_of_two(n - half)
 
 
 def expm1_of_nonnegative(x: Expr) -> Expr:
     """exp(x) - 1 for x from 0 to 80."""
     n, r = reduced(x)
-    scale = power_of_two(cast(n, I32))
+    scale = power_of_two(n)
     return Fma(scale, Fma(r * r, horner(EXP32, r), r), scale - 1.0)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .diagnostics import InputError
+from .diagnostics import InputError, UnsupportedError
 from .evaluate import evaluate_op
 from .ir import Graph, Op, Value
 from .op import Constant, Operator
@@ -44,9 +44,11 @@ class HostedModule(Module):
         self.host_steps = [op.origin[0] if op.origin else op.kind for op in graph.ops if not has_code(op)]
         self._parts: list[tuple[Module | Operator, list[Value | None], list[Value]]] = []
         for number, ops in enumerate(_runs(graph)):
-            if len(ops) == 1 and not has_code(ops[0]):
-                (op,) = ops
-                assert isinstance(op, Operator)
+            if not has_code(op := ops[0]):
+                if not isinstance(op, Operator):
+                    raise UnsupportedError(
+                        f"{op.kind} has neither native code nor a reference", origin=op.origin
+                    )
                 self._parts.append((op, op.operands, list(op.results)))
             else:
                 part, takes, gives = _segment(graph, ops, f"{name}_{number}")
@@ -87,14 +89,13 @@ def _segment(graph: Graph, ops: list[Op], name: str) -> tuple[Graph, list[Value]
     """A graph of some operators, the values that it takes, and those that it gives to the rest."""
     inside = {value for op in ops for value in op.results}
     takes = list(dict.fromkeys(v for op in ops for v in op.inputs if v not in inside))
-    constants = [v for v in takes if isinstance(v.producer, Constant) and v.type.dtype != STRING]
-    takes = [v for v in takes if v not in constants]
+    constants = [op for v in takes if isinstance(op := v.producer, Constant) and has_code(op)]
+    takes = [v for v in takes if v.producer not in constants]
     members = set(ops)
     gives = [v for v in inside if v in graph.outputs or any(user not in members for user in v.users)]
     part = Graph(name)
     mapping = {value: part.add_input(value.type, value.name) for value in takes}
-    for op in [*(v.producer for v in constants), *ops]:
-        assert op is not None
+    for op in [*constants, *ops]:
         copy = part.add(op.clone(mapping))
         mapping.update(zip(op.results, copy.results, strict=True))
     part.outputs = [mapping[value] for value in gives]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import get_annotations
 from typing import (
     Any,
     ClassVar,
     Literal,
     Self,
     TypeVar,
+    cast,
     dataclass_transform,
     get_args,
     get_origin,
@@ -26,7 +28,8 @@ FieldKind = Literal["operand", "optional", "variadic", "attribute", "region"]
 class Value:
     """A tensor: made by an operator, or an input of a graph.
 
-    `name` is the ONNX tensor that it came from, kept through rewrites; `users` are the attached operators that read it.
+    `name` is the ONNX tensor that it came from, kept through rewrites; `users` are the attached operators
+    that read it.
     """
 
     __slots__ = ("index", "name", "owner", "type", "users")
@@ -54,11 +57,13 @@ class Field:
 
 @dataclass_transform(kw_only_default=False)
 class Op:
-    """Base of all operators. A subclass annotates its fields in order: `Value` is an operand, `Value | None` an
-    optional one, `tuple[Value, ...]` variadic, `Graph` a region; anything else is an attribute.
+    """Base of all operators. A subclass annotates its fields in order.
 
-    Constructing an operator infers its results at once and leaves it detached, until a graph takes it in. Where a
-    `Value` is wanted an operator with one result is accepted. Raises `InferenceError`.
+    `Value` is an operand, `Value | None` an optional one, `tuple[Value, ...]` variadic, `Graph` a region;
+    anything else is an attribute.
+
+    Constructing an operator infers its results at once and leaves it detached, until a graph takes it in.
+    Where a `Value` is wanted an operator with one result is accepted. Raises `InferenceError`.
     """
 
     results: tuple[Value, ...]
@@ -95,12 +100,7 @@ class Op:
         """The declared fields in order."""
         if "_fields" not in cls.__dict__:
             hints = get_type_hints(cls)
-            names = [
-                n
-                for c in reversed(cls.__mro__)
-                if c not in Op.__mro__
-                for n in c.__dict__.get("__annotations__", {})
-            ]
+            names = [n for c in reversed(cls.__mro__) if c not in Op.__mro__ for n in get_annotations(c)]
             cls._fields = tuple(
                 Field(n, _kind(hints[n]))
                 for n in dict.fromkeys(names)
@@ -190,7 +190,8 @@ class Op:
 class Graph:
     """Operators in an order in which each is defined before it is used; also the region of an operator.
 
-    A region may read values of the graphs around it. `input_names` and `output_names` are the names of the interface.
+    A region may read values of the graphs around it. `input_names` and `output_names` are the names of the
+    interface.
     """
 
     def __init__(self, name: str = "main") -> None:
@@ -211,7 +212,7 @@ class Graph:
         return value
 
     def add(self, op: AnyOp, before: Op | None = None) -> AnyOp:
-        """Takes in `op`, and first whatever detached operators its operands come from, before `before` or at the end."""
+        """Takes in `op`, and first the detached operators that it needs, before `before` or at the end."""
         place = len(self.ops) if before is None else self.ops.index(before)
         for new in _detached(op):
             self.ops.insert(place, new)
@@ -233,7 +234,7 @@ class Graph:
         op.parent = None
 
     def replace(self, old: Value, new: Value) -> None:
-        """Reads `new` wherever `old` was read, as an output of this graph too; the name stays with the value."""
+        """Reads `new` wherever `old` was read, as an output of this graph too; the name stays."""
         for user in list(old.users):
             user.replace_operand(old, new)
             for region in user.regions:
@@ -256,7 +257,7 @@ class Graph:
         self.outputs = [new if value is old else value for value in self.outputs]
 
     def clone(self, values: Mapping[Value, Value] | None = None) -> Graph:
-        """A deep copy; constants share their arrays. `values` maps captured values, and may map inputs to new ones."""
+        """A deep copy; constants share their arrays. `values` maps captured values, perhaps inputs."""
         copy, mapping = Graph(self.name), dict(values or {})
         for value in self.inputs:
             mapping[value] = (
@@ -333,7 +334,7 @@ def _plain(value: Any, kind: FieldKind) -> Any:
         return tuple(v.result if isinstance(v, Op) else v for v in value)
     if isinstance(value, Op):
         return value.result
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
 
 
 def _detached(op: Op) -> Sequence[Op]:

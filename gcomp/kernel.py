@@ -1,16 +1,17 @@
 """The kernel language: what `lower` speaks and every backend translates. No target is known here.
 
-A kernel is a list of stages over tensors. A `Compute` stage gives, per output index, a pure expression over loads, with
-named reductions; it fuses, inlines, and becomes a vector prologue or epilogue. A `Program` stage is sequential: loops,
-conditions, stores; it is opaque to fusion. Indices are logical: where an element lies in memory is the layout's affair.
+A kernel is a list of stages over tensors. A `Compute` stage gives, per output index, a pure expression over
+loads, with named reductions; it fuses, inlines, and becomes a vector prologue or epilogue. A `Program` stage
+is sequential: loops, conditions, stores; it is opaque to fusion. Indices are logical: where an element lies
+in memory is the layout's affair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Union
+from typing import Any
 
 from .expr import (
     Binary,
@@ -136,12 +137,12 @@ class While:
     body: list[Statement]
 
 
-Statement = Union[Store, For, If, While]
+Statement = Store | For | If | While
 
 
 @dataclass(eq=False)
 class Program:
-    """Statements in order. Loads see what earlier statements stored: each statement reads its operands anew."""
+    """Statements in order. Loads see what earlier statements stored: each reads its operands anew."""
 
     results: list[Tensor]
     body: list[Statement] = field(default_factory=list)
@@ -151,21 +152,19 @@ class Program:
         self._block.append(Store(tensor, tuple(map(as_index, index)), as_expr(value, tensor.dtype)))
 
     @contextmanager
-    def loop(self, extent: Index) -> Iterator[Var]:
+    def loop(self, extent: Index) -> Generator[Var]:
         """`with program.loop(n) as i:`; the extent may be an expression."""
-        bound = as_index(extent)
         var = Var(fresh_name("i"), extent if not isinstance(extent, Expr) else 1 << 62)
-        with self._nested(statement := For(var, bound, [])) as _:
+        with self._nested(For(var, as_index(extent), [])):
             yield var
-        del statement
 
     @contextmanager
-    def when(self, condition: Expr) -> Iterator[None]:
+    def when(self, condition: Expr) -> Generator[None]:
         with self._nested(If(condition, [], [])):
             yield
 
     @contextmanager
-    def otherwise(self) -> Iterator[None]:
+    def otherwise(self) -> Generator[None]:
         """Follows `when`."""
         last = self._block[-1]
         if not isinstance(last, If):
@@ -175,7 +174,7 @@ class Program:
         self._blocks.pop()
 
     @contextmanager
-    def repeat(self, condition: Expr) -> Iterator[None]:
+    def repeat(self, condition: Expr) -> Generator[None]:
         """A while loop."""
         with self._nested(While(condition, [])):
             yield
@@ -185,21 +184,23 @@ class Program:
         return self._blocks[-1] if self._blocks else self.body
 
     @contextmanager
-    def _nested(self, statement: For | If | While) -> Iterator[None]:
+    def _nested(self, statement: For | If | While) -> Generator[None]:
         self._block.append(statement)
         self._blocks.append(statement.then if isinstance(statement, If) else statement.body)
         yield
         self._blocks.pop()
 
 
-Stage = Union[Compute, Program]
+Stage = Compute | Program
 
 
 class Kernel:
     """Stages in order, between operands and results. `lower` methods receive one and add to it."""
 
     def __init__(self, operands: Sequence[TensorType | None] = ()) -> None:
-        self.operands = [Tensor(t, f"x{i}") if t is not None else None for i, t in enumerate(operands)]
+        self.operands: list[Tensor | None] = [
+            Tensor(t, f"x{i}") if t is not None else None for i, t in enumerate(operands)
+        ]
         self.stages: list[Stage] = []
         self.results: list[Tensor] = []
 
@@ -323,7 +324,7 @@ def substitute(x: Expr, values: dict[Var, Expr]) -> Expr:
 
 
 def inlined(stages: Sequence[Stage], keep: Callable[[Tensor], bool]) -> list[Stage]:
-    """The stages with each reduction-free `Compute` whose result `keep` does not claim put where it is loaded."""
+    """The stages; each `Compute` without reduction that `keep` does not claim is put where it is loaded."""
     bodies: dict[Tensor, Compute] = {}
     known: dict[tuple[Any, ...], Expr] = {}
 

@@ -190,10 +190,11 @@ class NativeModule:
                 f"{self.name}: out needs {_count(len(self.outputs), 'array')}, one an output, got {len(out)}"
             )
         checked: list[Array] = []
-        for port, (shape, dtype), array in zip(self.outputs, self._results, out, strict=True):
+        for port, (shape, dtype), place in zip(self.outputs, self._results, out, strict=True):
             who = f"{self.name}: out for {port.name}"
-            if not isinstance(array, np.ndarray):
-                raise InputError(f"{who} must be a numpy array, got {type(array).__name__}")
+            if not isinstance(place, np.ndarray):
+                raise InputError(f"{who} must be a numpy array, got {type(place).__name__}")
+            array = cast(Array, place)
             if array.dtype != dtype or array.shape != shape:
                 raise InputError(f"{who} must be {port}, got {_described(array)}")
             if not (array.flags.c_contiguous and array.flags.writeable):

@@ -1,4 +1,4 @@
-"""What an operator says of itself: one class holds its ONNX name, types, reference, lowering, samples and cost."""
+"""What an operator says of itself: ONNX name, types, reference, lowering, samples and cost, in one class."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ _BY_ONNX: dict[tuple[str, str], list[type[Operator]]] = {}
 class Operator(Op):
     """Base of operators that compute tensors.
 
-    A subclass without `lower` has no native code and runs as a host step; `has_lower` says which. No keyword is ever
-    given to `reference`, `lower` and `content`: `**none` lets type checkers accept a subclass that names its operands.
+    A subclass without `lower` has no native code and runs as a host step; `has_lower` says which. No keyword
+    is ever given to `reference`, `lower` and `content`: `**none` lets type checkers accept a subclass that
+    names its operands.
     """
 
     onnx: ClassVar[str] = ""
@@ -39,17 +40,17 @@ class Operator(Op):
     onnx_names: ClassVar[dict[str, str]] = {}
     """Attributes whose ONNX name differs from the field's."""
     view_of: ClassVar[int | None] = None
-    """The operand whose elements, in row-major order, are those of the only result: no code is needed for it."""
+    """The operand whose elements, in row-major order, are those of the only result: no code is needed."""
 
     def reference(self, *operands: Any, **none: Any) -> Array | tuple[Array, ...]:
-        """The meaning, in numpy on logical shapes: an array per operand (None for an absent one) to an array per result.
+        """The meaning, in numpy on logical shapes.
 
-        A single result may come bare.
+        Takes an array per operand (None for an absent one), gives one per result; a single one may be bare.
         """
         raise NotImplementedError
 
     def lower(self, k: Kernel, *operands: Any, **none: Any) -> Tensor | tuple[Tensor, ...]:
-        """The meaning again, as stages of `k` over tensors: one per operand (None for an absent one) to one per result."""
+        """The meaning again, as stages of `k`: from a tensor (or None) per operand to a tensor per result."""
         raise NotImplementedError
 
     @classmethod
@@ -58,14 +59,14 @@ class Operator(Op):
         yield from ()
 
     def content(self, *operands: Any, **none: Any) -> tuple[Dim, ...] | None:
-        """The flat elements of the only result as sizes, where they follow from those of the operands (None: unknown).
+        """The flat elements of the only result as sizes, if they follow from those of the operands.
 
         Through this `Shape -> Gather -> Concat -> Reshape` chains keep symbolic sizes.
         """
         return None
 
     def parts(self) -> tuple[tuple[int, ...], ...] | None:
-        """For an operator whose result is its operands side by side: the index at which each of them starts."""
+        """For a result that is the operands side by side: the index at which each of them starts."""
         return None
 
     @property
@@ -85,7 +86,7 @@ class Operator(Op):
         return total
 
     def upgrade(self) -> Op | Value | tuple[Value, ...] | None:
-        """For a class of an old opset: the same meaning in the newest operators. None if this is the newest."""
+        """For a class of an old opset: the same in the newest operators. None if this is the newest."""
         return None
 
     @classmethod
@@ -107,7 +108,7 @@ class Operator(Op):
 def operator(
     *, onnx: str = "", since: int = 1, domain: str = ""
 ) -> Callable[[type[AnyOperator]], type[AnyOperator]]:
-    """Registers an operator class under its ONNX name from opset `since` on; without `onnx` it is gcomp's own."""
+    """Registers an operator class, known to ONNX as `onnx` from opset `since` on; without, gcomp's own."""
 
     def register(cls: type[AnyOperator]) -> type[AnyOperator]:
         cls.onnx, cls.since, cls.domain = onnx, since, domain
@@ -156,6 +157,7 @@ class Constant(Operator):
     value: np.ndarray[Any, Any]
 
     def infer(self) -> TensorType:
+        self.value = np.asanyarray(self.value)  # numpy's scalars are welcome
         return TensorType(dtype_of(self.value), self.value.shape)
 
     def reference(self) -> Array:
@@ -181,12 +183,12 @@ def constant_value(value: Value | None) -> Array | None:
 
 
 def known_content(value: Value | None) -> tuple[Dim, ...] | None:
-    """The flat elements of a small integer tensor as sizes, symbolic ones included, where they can be told."""
+    """The flat elements of a small integer tensor as sizes, symbolic or not, where they can be told."""
     return _Known().content(value)
 
 
 def known_array(value: Value | None) -> Array | None:
-    """A constant's array, or that of a small tensor that follows from constants and known sizes; else None."""
+    """A constant's array, or that of a small tensor made of constants and known sizes; else None."""
     return _Known().array(value)
 
 

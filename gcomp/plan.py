@@ -1,4 +1,4 @@
-"""From a graph to ordered steps over memory: what is computed when, where it lies, and what needs no code at all."""
+"""From a graph to ordered steps over memory: what is computed when, where it lies, what needs no code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .kernel import Compute, Program, inlined, walk
 from .lowering import lower_op
 from .op import Constant, Operator
 from .tensor import Load, Reduce
-from .types import Array, Layout, TensorType
+from .types import Array, Part, TensorType
 
 Space = Literal["input", "output", "arena", "constant"]
 
@@ -24,8 +24,8 @@ ALIGNMENT = 64
 class Buffer:
     """Memory for one value, or for several that never overlap in it.
 
-    `index` numbers inputs and outputs; `array` is that of a constant; `first` and `last` are the steps between which an
-    arena buffer is in use, `offset` its place there in bytes.
+    `index` numbers inputs and outputs; `array` is that of a constant; `first` and `last` are the steps
+    between which an arena buffer is in use, `offset` its place there in bytes.
     """
 
     space: Space
@@ -39,7 +39,7 @@ class Buffer:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A value's place: from `offset` elements into a buffer, with a stride in elements for each physical axis."""
+    """A value's place: `offset` elements into a buffer, with each physical axis's stride in elements."""
 
     buffer: Buffer
     type: TensorType
@@ -49,7 +49,7 @@ class View:
 
 @dataclass(eq=False)
 class Step:
-    """One operator to run; `in_place` if it writes over one of its operands. Without an operator: a plain copy."""
+    """One operator to run, `in_place` if it writes over one of its operands; without one, a plain copy."""
 
     op: Operator | None
     operands: list[View | None]
@@ -141,7 +141,7 @@ class _Planner:
         )
 
     def _claim_outputs(self) -> list[View]:
-        """Outputs that a step makes are made where the caller wants them; the rest are copied there at the end."""
+        """Outputs that a step makes are made where the caller wants them; others are copied at the end."""
         outputs: list[View] = []
         for index, value in enumerate(self.graph.outputs):
             bytes = prod(value.type.static_shape) * value.type.dtype.bytes
@@ -192,7 +192,7 @@ class _Planner:
         self._add(Step(op, operands, [self._view(value) for value in op.results], in_place))
 
     def _view(self, value: Value) -> View:
-        """The place of a value: given already, inside the result that it is a part of, or memory of its own."""
+        """The place of a value: given already, inside the result that it is a part of, or its own memory."""
         if value not in self.views:
             if value in self.homes:
                 whole, offset = self.homes[value]
@@ -228,7 +228,7 @@ class _Planner:
         raise KeyError(value)
 
     def _donor(self, op: Operator, result: Value) -> View | None:
-        """An operand that dies here and may be written over, since each element is read just before its place is."""
+        """An operand that dies here and may be written over: each element is read before its place is."""
         for place in pointwise_operands(op):
             value = op.operands[place]
             if value is None or self.last_use.get(value, op) is not op or value.type != result.type:
@@ -271,7 +271,7 @@ class _Planner:
 
 
 def pointwise_operands(op: Operator) -> list[int]:
-    """The operands of which each element is read only to make the element at the same index of the only result."""
+    """The operands of which each element is read only to make the result's element at the same index."""
     if len(op.results) != 1 or not op.has_lower():
         return []
     kernel = lower_op(op)
@@ -303,7 +303,7 @@ def _aliased(op: Operator) -> Value | None:
 
 
 def _same_order(a: TensorType, b: TensorType) -> bool:
-    """Whether two types of one logical shape put the elements into memory in the same order, without padding."""
+    """Whether two types of one logical shape put the elements into memory in one order, without padding."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
     return a.layout == b.layout or (_order(a) is not None and _order(a) == _order(b))
@@ -311,20 +311,20 @@ def _same_order(a: TensorType, b: TensorType) -> bool:
 
 def _order(type: TensorType) -> list[int] | None:
     """The axes of more than one element as they lie in memory; None if padded or tiled."""
-    layout = type.layout or Layout(())
-    if any(part.side != "whole" or len(part.axes) > 1 for part in layout.parts):
+    parts = type.layout.parts if type.layout else tuple(Part((axis,)) for axis in range(type.rank))
+    if any(part.side != "whole" or len(part.axes) > 1 for part in parts):
         return None
     if prod(physical_extents(type)) != prod(type.static_shape):
         return None
-    axes = [part.axes[0] for part in layout.parts] if type.layout else list(range(type.rank))
+    axes = [part.axes[0] for part in parts]
     return [axis for axis in axes if type.shape[axis] != 1]
 
 
 def _slice_offset(whole: TensorType, part: TensorType, start: Sequence[int]) -> int | None:
-    """The element offset of a part that starts at logical index `start` of `whole`; None if it cannot lie there.
+    """The element offset of a part at logical index `start` of `whole`; None if it cannot lie there.
 
-    On a rounded axis it must start at a multiple of the rounding, and its own rounded extent must stay inside or be
-    padding of the whole as well.
+    On a rounded axis it must start at a multiple of the rounding, and its own rounded extent must stay inside
+    or be padding of the whole as well.
     """
     if whole.layout != part.layout or whole.dtype != part.dtype:
         return None
@@ -333,7 +333,7 @@ def _slice_offset(whole: TensorType, part: TensorType, start: Sequence[int]) -> 
     total = 0
     extents = physical_extents(whole)
     for physical, (piece, stride) in enumerate(zip(whole.layout.parts, dense(whole), strict=True)):
-        if piece.side != "whole" or len(piece.axes) > 1:
+        if piece.side != "whole" or len(piece.axes) != 1:
             return None
         first, size = start[piece.axes[0]], part.static_shape[piece.axes[0]]
         end = first + -(-size // piece.tile) * piece.tile

@@ -14,7 +14,7 @@ from .types import Array, shape_of
 
 
 class SpecialisedModule(Module):
-    """Compiles `build(sizes)` for each new assignment of sizes to the symbols of `graph`, and keeps what it compiled."""
+    """Compiles `build(sizes)` for each new assignment of sizes to the symbols of `graph`, and keeps it."""
 
     def __init__(self, graph: Graph, build: Callable[[Mapping[str, int]], Module]) -> None:
         self.graph, self._build = graph, build
@@ -39,7 +39,7 @@ class SpecialisedModule(Module):
         return dict(zip(self.graph.output_names, results, strict=True))
 
     def module(self, *shapes: tuple[int, ...]) -> Module:
-        """The module for inputs of these shapes. Raises `InputError` for shapes that do not fit the symbols."""
+        """The module for inputs of these shapes. Raises `InputError` for shapes that do not fit."""
         sizes: dict[str, int] = {}
         for value, shape in zip(self.graph.inputs, shapes, strict=True):
             fits = len(shape) == value.type.rank

@@ -53,7 +53,7 @@ class Module(ABC):
         return {}
 
     def save(self, path: str | Path) -> list[Path]:
-        """Writes the module in the form that the suffix of `path` names; the files written. Raises `BuildError`."""
+        """Writes the form that the suffix of `path` names; gives the files written. Raises `BuildError`."""
         raise BuildError(f"{path}: this target's modules cannot be saved")
 
 
@@ -81,7 +81,7 @@ class Target(ABC):
         """Compiles an optimised graph. Raises `UnsupportedError` and `BuildError`."""
 
     def restore(self, key: str, again: Callable[[], Module]) -> Module | None:
-        """The module kept under `key` in an earlier run, or None. `again` compiles it anew, for what was not kept."""
+        """The module kept under `key` in an earlier run, or None; `again` compiles what was not kept."""
         return None
 
     def keep(self, key: str, module: Module) -> None:

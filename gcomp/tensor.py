@@ -49,7 +49,8 @@ class Tensor:
 class Load(Expr):
     """An element of `tensor`, at logical `index`.
 
-    With `where`, the element is read only if that holds, else the value is `other`: the index may be anything then.
+    With `where`, the element is read only if that holds, else the value is `other`: the index may be anything
+    then.
     """
 
     tensor: Tensor
@@ -58,7 +59,7 @@ class Load(Expr):
     other: int | float | bool = 0
 
     @property
-    def dtype(self) -> DType:  # type: ignore[override]
+    def dtype(self) -> DType:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.tensor.type.dtype
 
 
@@ -72,7 +73,7 @@ class Reduce(Expr):
     init: int | float | bool
 
     @property
-    def dtype(self) -> DType:  # type: ignore[override]
+    def dtype(self) -> DType:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.body.dtype
 
 
@@ -82,7 +83,7 @@ def reduce(
     body: Callable[..., Expr],
     init: float | bool,
 ) -> Expr:
-    """`body(*variables)` combined over all variables, each from 0 to its extent - 1; `init` is the neutral element."""
+    """`body(*variables)` combined over all variables, each from 0 to its extent - 1; `init` is neutral."""
     over = tuple(Var(fresh_name("r"), extent) for extent in extents)
     return Reduce(op, over, body(*over), init) if over else body()
 

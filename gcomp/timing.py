@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
 @contextmanager
-def phase(timings: dict[str, float], name: str) -> Iterator[None]:
+def phase(timings: dict[str, float], name: str) -> Generator[None]:
     """Adds the seconds that the block takes to `timings[name]`."""
     start = time.perf_counter()
     try:

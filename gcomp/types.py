@@ -70,7 +70,7 @@ _BY_CODE = {t.code: t for t in DTYPES.values()}
 
 
 def dtype_of(numpy: Any) -> DType:
-    """The element type of a numpy array or dtype, whatever its byte order. Raises `KeyError` if there is none."""
+    """The element type of a numpy array or dtype, in any byte order. Raises `KeyError` if there is none."""
     dtype = np.dtype(getattr(numpy, "dtype", numpy))
     return STRING if dtype.kind in "OUST" else _BY_NUMPY[dtype.newbyteorder("=")]
 
@@ -89,8 +89,8 @@ def dtype_by_code(code: int) -> DType:
 class Part:
     """One physical axis of a layout: one or several merged logical axes, whole or one side of a tiling.
 
-    `whole` rounds the merged extent up to a multiple of `tile`; `outer` is the index divided by `tile`, `inner` the
-    remainder.
+    `whole` rounds the merged extent up to a multiple of `tile`; `outer` is the index divided by `tile`,
+    `inner` the remainder.
     """
 
     axes: tuple[int, ...]
@@ -202,7 +202,7 @@ class TensorType:
         return replace(self, shape=tuple(dims.substitute(size, values) for size in self.shape))
 
     def accepts(self, other: TensorType) -> bool:
-        """Whether a value of type `other` may stand where this type is promised: the same, or with sizes refined."""
+        """Whether a value of type `other` may stand for this type: the same, or with sizes refined."""
         return (
             self.dtype == other.dtype
             and self.layout == other.layout

@@ -1,6 +1,7 @@
 """Options, Hypothesis profiles and fixtures that every test may use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def update_golden(request: pytest.FixtureRequest) -> bool:
     """Whether golden files are to be rewritten instead of compared."""
     return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of compiled code for this run of the tests, shared by its workers; the user's is left alone."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # each worker has a folder in that of the run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GCOMP_CACHE", str(folder / "gcomp-cache"))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ _PROCESS = ctypes.CDLL(None, use_errno=True)
 
 
 class Fenced:
-    """`size` bytes between two pages that must not be touched; around it, up to those, lie `poison` bytes too."""
+    """`size` bytes between two pages that must not be touched; up to those, everything is `poison`."""
 
     def __init__(self, size: int, placement: Placement, poison: int, content: Array | None = None) -> None:
         self.size, self._poison = size, poison
@@ -66,7 +66,12 @@ def _protect(address: int, size: int, rights: int) -> None:
 
 
 def guarded_run(
-    module: NativeModule, weights: Array, arrays: Sequence[Array], placement: Placement, poison: int, short: str
+    module: NativeModule,
+    weights: Array,
+    arrays: Sequence[Array],
+    placement: Placement,
+    poison: int,
+    short: str,
 ) -> list[bytes]:
     """The outputs' bytes. Inputs and weights can only be read; arena and weights keep their alignment.
 
@@ -80,7 +85,8 @@ def guarded_run(
 
     inputs = [fenced("inputs", array.nbytes, array.itemsize, array) for array in arrays]
     outputs = [
-        fenced("outputs", dtype.itemsize * math.prod(shape), dtype.itemsize) for shape, dtype in module._results
+        fenced("outputs", dtype.itemsize * math.prod(shape), dtype.itemsize)
+        for shape, dtype in module._results
     ]
     arena = fenced("arena", -(-module._arena_bytes // ALIGNMENT) * ALIGNMENT, ALIGNMENT)
     constants = fenced("weights", weights.nbytes, ALIGNMENT, weights)
@@ -151,7 +157,9 @@ def _compiled(case: str, templates: bool) -> tuple[LLVMModule, list[Array]]:
     """A sample as it is, a network after the passes."""
     if case in networks():
         graph, arrays = networks()[case]()
-        module = gcomp.compile(graph, target=f"llvm{{templates={'on' if templates else 'off'}}}", host_steps=False)
+        module = gcomp.compile(
+            graph, target=f"llvm{{templates={'on' if templates else 'off'}}}", host_steps=False
+        )
         assert isinstance(module, LLVMModule)
         return module, arrays
     name, place = case.rsplit("-", 1)
@@ -166,7 +174,9 @@ def _identity(module: LLVMModule) -> object:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Runs cases in guarded memory; dies of a violation.")
-    parser.add_argument("--short", default="", help="the kind of buffers to make too short, to see it noticed")
+    parser.add_argument(
+        "--short", default="", help="the kind of buffers to make too short, to see it noticed"
+    )
     parser.add_argument("cases", nargs="+")
     options = parser.parse_args()
     for case in options.cases:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +28,6 @@ from gcomp.ops import (
 )
 from gcomp.types import F32, Array, TensorType
 
-Weights = Callable[..., Value]
-
 
 class _Maker:
     """A graph under construction, with a generator for its weights."""
@@ -46,12 +45,14 @@ class _Maker:
         return self.graph.add_input(TensorType(F32, shape), f"x{len(self.arrays)}")
 
     def weights(self, *shape: int) -> Value:
-        return self.graph.add(constant(self.normal(*shape)).owner).results[0]
+        return constant(self.normal(*shape))
 
-    def conv(self, x: Value, filters: int, kernel: tuple[int, int], bias: bool = True, **options: object) -> Value:
-        channels = x.type.static_shape[1] // int(options.get("group", 1))  # pyright: ignore[reportArgumentType]
-        operands = [x, self.weights(filters, channels, *kernel), *([self.weights(filters)] if bias else [])]
-        return self.graph.add(Conv(*operands, **options)).result
+    def conv(
+        self, x: Value, filters: int, kernel: tuple[int, int], bias: bool = True, **options: Any
+    ) -> Value:
+        channels = x.type.static_shape[1] // int(options.get("group", 1))
+        w = self.weights(filters, channels, *kernel)
+        return self.graph.add(Conv(x, w, self.weights(filters) if bias else None, **options)).result
 
     def finish(self, *outputs: Value) -> tuple[Graph, list[Array]]:
         self.graph.outputs = list(outputs)
@@ -87,7 +88,7 @@ PRODUCTS: list[tuple[tuple[int, ...], tuple[int, ...], bool]] = [
 ]
 
 # (input, filters, kernel, attributes)
-CONVOLUTIONS: list[tuple[tuple[int, ...], int, tuple[int, int], dict[str, object]]] = [
+CONVOLUTIONS: list[tuple[tuple[int, ...], int, tuple[int, int], dict[str, Any]]] = [
     ((1, 3, 9, 7), 5, (3, 3), {"pads": (1, 1, 1, 1)}),
     ((2, 3, 11, 13), 20, (7, 7), {"pads": (3, 3, 3, 3), "strides": (2, 2)}),
     ((1, 1, 8, 8), 16, (3, 3), {"pads": (1, 1, 1, 1)}),
@@ -105,7 +106,9 @@ CONVOLUTIONS: list[tuple[tuple[int, ...], int, tuple[int, int], dict[str, object
 ]
 
 
-def _image(m: _Maker, x: tuple[int, ...], filters: int, kernel: tuple[int, int], options: dict[str, object]) -> Value:
+def _image(
+    m: _Maker, x: tuple[int, ...], filters: int, kernel: tuple[int, int], options: dict[str, Any]
+) -> Value:
     """A convolution with a short chain behind it, another with a residual and a long one, and a pool."""
     y = m.graph.add(Relu(m.conv(m.input(*x), filters, kernel, **options))).result
     z = m.conv(y, filters, (3, 3), bias=False, pads=(1, 1, 1, 1))
@@ -121,7 +124,9 @@ def _head(m: _Maker) -> Value:
 
 
 def _gemms(m: _Maker) -> Value:
-    x = m.graph.add(Gemm(m.input(9, 21), m.weights(21, 9), m.weights(21), trans_a=1, trans_b=1, beta=0.5)).result
+    x = m.graph.add(
+        Gemm(m.input(9, 21), m.weights(21, 9), m.weights(21), trans_a=1, trans_b=1, beta=0.5)
+    ).result
     x = m.graph.add(Gemm(x, m.weights(21, 37), m.weights(21, 1), alpha=2.0)).result
     return m.graph.add(Softmax(x)).result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from gcomp.ir import Graph
 from gcomp.target import Module, Target
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LLVM(Target):
-    """Native code for a processor: `llvm{triple=aarch64-linux-gnu,cpu=cortex-a76}`; this machine's by default.
+    """Native code for this machine, or for another: `llvm{triple=aarch64-linux-gnu,cpu=cortex-a76}`.
 
     `features` adds or removes instruction sets (`+avx2-fma`); `templates=off` leaves only generic loop nests.
     """
@@ -40,7 +40,7 @@ class LLVM(Target):
 
     def available(self) -> str | None:
         try:
-            from llvmlite import binding as _  # noqa: F401
+            from llvmlite import binding as _  # noqa: F401, to see whether it can be
         except (ImportError, OSError) as error:
             return f"llvmlite cannot be imported: {error}"
         return None
@@ -51,24 +51,14 @@ class LLVM(Target):
         return compile_graph(graph, self.processor, name, self.templates)
 
     def restore(self, key: str, again: Callable[[], Module]) -> Module | None:
-        from .cache import key as hashed
-        from .module import LLVMModule
         from .stored import restore
 
-        def source() -> tuple[Graph, Any]:
-            module = again()
-            assert isinstance(module, LLVMModule)
-            return module.graph, module.program
-
-        return restore(hashed("module", key, self.processor), source)
+        return restore(key, self.processor, again)
 
     def keep(self, key: str, module: Module) -> None:
-        from .cache import key as hashed
-        from .module import LLVMModule
         from .stored import keep
 
-        if isinstance(module, LLVMModule):
-            keep(hashed("module", key, self.processor), module)
+        keep(key, self.processor, module)
 
 
 TARGETS: dict[str, type[Target]] = {"llvm": LLVM}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from gcomp.expr import Binary, Expr, Literal_, Var, as_index, binary, literal
@@ -21,7 +21,7 @@ def dense_strides(extents: Sequence[int]) -> tuple[int, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Access:
-    """A tensor in memory: the address of its first element, and a stride in elements for each physical axis."""
+    """A tensor in memory: where its first element is, and each physical axis's stride in elements."""
 
     pointer: Value
     type: TensorType
@@ -56,7 +56,7 @@ class Access:
 class Element(Load):
     """A load whose place in memory is known: `index` is the one offset in elements from `access.pointer`."""
 
-    access: Access | None = None
+    access: Access = field(kw_only=True)
 
 
 def coefficient(x: Expr, var: Var) -> int | None:
@@ -98,6 +98,6 @@ def addressed(x: Expr, accesses: dict[int, Access]) -> Expr:
         access = accesses[id(e.tensor)]
         offset = access.offset([transform(i, change) for i in e.index])
         where = None if e.where is None else transform(e.where, change)
-        return Element(e.tensor, (offset,), where, e.other, access)
+        return Element(e.tensor, (offset,), where, e.other, access=access)
 
     return transform(x, change)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from gcomp import expr as e
 from gcomp.diagnostics import UnsupportedError
-from gcomp.types import I64, DType
+from gcomp.types import F32, I64, DType
 
 from .emit import Function, Value, mangled, number, scalar, vector
 
@@ -142,13 +144,34 @@ def convert(fn: Function, a: Value, of: DType, to: DType, lanes: int) -> Value:
             a, source = _to_odd(fn, a, lanes), vector("float", lanes)
         return fn.value(f"{'fpext' if of.bytes < to.bytes else 'fptrunc'} {source} {a} to {target}")
     if of.is_float:
-        name = f"llvm.fpto{'s' if to.is_signed else 'u'}i.sat.{mangled(scalar(to), lanes)}.{mangled(scalar(of), lanes)}"
-        return fn.call(target, name, [(source, a)])
+        return _truncated(fn, a, of, to, lanes)
     if to.is_float:
         return fn.value(f"{'si' if of.is_signed else 'ui'}tofp {source} {a} to {target}")
     if of.name == "bool" or of.bytes < to.bytes:
         return fn.value(f"{'sext' if of.is_signed else 'zext'} {source} {a} to {target}")
     return a if of.bytes == to.bytes else fn.value(f"trunc {source} {a} to {target}")
+
+
+def _truncated(fn: Function, a: Value, of: DType, to: DType, lanes: int) -> Value:
+    """A float as an integer, NaN as 0, saturating; LLVM's own intrinsic is scalar code on some processors."""
+    if of.bytes < 4:
+        a, of = convert(fn, a, of, F32, lanes), F32
+    source, target, test = vector(scalar(of), lanes), vector(scalar(to), lanes), vector("i1", lanes)
+    limits = np.iinfo(to.numpy)
+    ceiling = float(limits.max) + 1.0 if to.bytes * 8 > 24 else float(limits.max)
+    low, high = (fn.splat(number(x, of), scalar(of), lanes) for x in (float(limits.min), ceiling))
+    number_ = fn.value(f"fcmp ord {source} {a}, {a}")
+    above = fn.value(f"fcmp oge {source} {a}, {high}")
+    below = fn.value(f"fcmp ole {source} {a}, {low}")
+    inside = fn.value(
+        f"xor {test} {fn.value(f'or {test} {above}, {below}')}, {fn.splat('true', 'i1', lanes)}"
+    )
+    inside = fn.value(f"and {test} {inside}, {number_}")
+    safe = fn.value(f"select {test} {inside}, {source} {a}, {source} {zero(of, lanes)}")
+    value = fn.value(f"fpto{'s' if to.is_signed else 'u'}i {source} {safe} to {target}")
+    most, least = (fn.splat(str(int(x)), scalar(to), lanes) for x in (limits.max, limits.min))
+    value = fn.value(f"select {test} {above}, {target} {most}, {target} {value}")
+    return fn.value(f"select {test} {below}, {target} {least}, {target} {value}")
 
 
 def _to_odd(fn: Function, a: Value, lanes: int) -> Value:

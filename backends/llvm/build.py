@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gcomp.diagnostics import BuildError
 from gcomp.native import ALIGNMENT, aligned
 from gcomp.plan import Plan, Step
 from gcomp.plan import View as Place
@@ -125,21 +126,24 @@ class _Builder:
         match argument.source:
             case "scratch":
                 return "%arena", scratch
-            case "packed":
-                pack = argument.pack
-                assert pack is not None
-                packed = pack()
+            case "packed" if argument.pack is not None:
+                packed = argument.pack()
                 return "%weights", self.weights.place(object(), packed.nbytes, lambda: packed)
             case "result":
                 return self._address(step.results[argument.index])
             case "operand" if argument.index < len(step.operands):
                 place = step.operands[argument.index]
-                assert place is not None
-                return self._address(place)
+                if place is not None:
+                    return self._address(place)
             case "operand":
                 view = selection.constants[argument.index - len(step.operands)]
-                assert view is not None and view.array is not None
-                return "%weights", self._constant(view.array)
+                if view is not None and view.array is not None:
+                    return "%weights", self._constant(view.array)
+            case _:
+                pass
+        raise BuildError(
+            f"{selection.emitted.template}: argument {argument.source} {argument.index} is not there"
+        )
 
     def _address(self, place: Place) -> tuple[str, int | None]:
         offset, buffer = place.offset * place.type.dtype.bytes, place.buffer
@@ -148,9 +152,10 @@ class _Builder:
                 return "%arena", buffer.offset + offset
             case "input" | "output":
                 return f"%{buffer.space}{buffer.index}", offset
-            case "constant":
-                assert buffer.array is not None
+            case "constant" if buffer.array is not None:
                 return "%weights", self._constant(buffer.array) + offset
+            case "constant":
+                raise BuildError(f"a constant {place.type} needs an array, got none")
 
     def _constant(self, array: Array) -> int:
         return self.weights.place(id(array), array.nbytes, lambda: array)

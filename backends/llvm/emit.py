@@ -1,4 +1,4 @@
-"""A thin structured emitter that prints LLVM text: loops that carry values, memory access, vectors, attributes."""
+"""A thin structured emitter that prints LLVM text: loops that carry values, memory access, vectors."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Function:
         body: Callable[[Value, list[Value]], Sequence[Value] | None],
         carried: Sequence[tuple[str, Value]] = (),
     ) -> list[Value]:
-        """`for i in range(start, stop, step)` carrying values of given types: `body(i, values)` returns their next ones.
+        """`for i in range(start, stop, step)`, carrying values: `body(i, values)` returns the next ones.
 
         Bounds that are known decide here: no iteration gives `carried` back, one runs the body inline.
         """

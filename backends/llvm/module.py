@@ -42,7 +42,7 @@ def compile_graph(graph: Graph, cpu: Cpu, name: str, templates: bool) -> LLVMMod
 
 @dataclass(frozen=True)
 class Artefact:
-    """What a compiled graph consists of: kernels and entry function as objects, and the constants that they read.
+    """What a compiled graph consists of: kernels and entry as objects, and the constants that they read.
 
     `weights` is a blob of bytes aligned to 64.
     """

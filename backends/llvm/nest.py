@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 
-from gcomp.diagnostics import UnsupportedError
-from gcomp.expr import Expr, Literal_, Var, literal
+from gcomp.expr import Expr, Literal_, Var
 from gcomp.kernel import (
     Checked,
     Compute,
@@ -18,22 +16,21 @@ from gcomp.kernel import (
     Statement,
     Store,
     While,
-    children,
     inlined,
-    substitute,
     walk,
 )
 from gcomp.tensor import Reduce, Tensor
 from gcomp.types import TensorType
 
-from .access import Access, Element, addressed, at_zero, coefficient, dense_strides
+from . import compute
+from .access import Access, addressed, dense_strides
 from .cpu import Cpu
-from .emit import Function, Value, scalar, vector
+from .emit import Function, Value, scalar
 from .problem import Argument, Emitted, View
 from .vectorize import Evaluator
 
 INLINE_LIMIT = 64
-"""A stage of more distinct sub-expressions than this, read more than once, is computed once into scratch instead."""
+"""Stages of more distinct sub-expressions than this that are read repeatedly are computed into scratch."""
 
 
 def emit(
@@ -67,7 +64,7 @@ def emit(
         fn.store("0", failed, "i32", 4)
     for stage in stages:
         if isinstance(stage, Compute):
-            _compute(fn, stage, accesses, cpu, failed)
+            compute.emit(fn, stage, accesses, cpu, failed)
         else:
             _program(fn, stage, accesses, failed)
     fn.do(f"ret i32 {fn.load(failed, 'i32', 4) if failed else 0}")
@@ -99,7 +96,7 @@ def _reads(part: Expr, tensor: Tensor) -> bool:
 
 
 def _copy_returned_twice(kernel: Kernel, stages: list[Compute | Program]) -> list[Compute | Program]:
-    """Gives each result a tensor of its own: an operand returned as it is, or a tensor returned twice, is copied."""
+    """Gives each result a tensor of its own: operands returned, and tensors returned twice, are copied."""
     seen: set[int] = {id(tensor) for tensor in kernel.operands if tensor is not None}
     for index, tensor in enumerate(kernel.results):
         if id(tensor) in seen:
@@ -162,177 +159,6 @@ def _checks(stages: list[Compute | Program]) -> bool:
 
     roots = [x for s in stages for x in ([s.value] if isinstance(s, Compute) else expressions(s.body))]
     return any(isinstance(part, Checked) for root in roots for part in walk(root))
-
-
-@dataclass
-class _Loop:
-    var: Var
-    extent: int
-
-
-def _compute(
-    fn: Function, stage: Compute, accesses: dict[int, Access], cpu: Cpu, failed: Value | None
-) -> None:
-    access = accesses[id(stage.result)]
-    try:
-        shape = access.type.static_shape
-    except ValueError as error:
-        raise UnsupportedError(f"llvm: {error}; bind them with shapes= or dims=") from error
-    if 0 in shape:
-        return
-    value, offset = addressed(stage.value, accesses), access.offset(stage.axes)
-    order = _loop_order(access)
-    _zero_padding(fn, access, shape)
-    loops = [_Loop(stage.axes[axis], shape[axis]) for axis in order]
-    value, offset, loops = _merge(value, offset, loops)
-    lanes = cpu.vector_bytes // 4
-    evaluator = Evaluator(fn, {}, failed=failed)
-    inner = loops[-1] if loops else None
-    vectorise = inner is not None and inner.extent >= lanes and _vectorisable(value, offset, inner.var)
-    element = scalar(access.type.dtype)
-
-    def put(ev: Evaluator, width: int) -> None:
-        result = ev.full(value) if width > 1 else ev(value)
-        if access.type.dtype.name == "bool":
-            result = fn.value(f"zext {vector('i1', width)} {result} to {vector('i8', width)}")
-        memory = "i8" if access.type.dtype.name == "bool" else element
-        place = ev(offset) if ev.lane is None else fn.add(ev(at_zero(offset, ev.lane)), ev.variables[ev.lane])
-        fn.store(result, fn.element(access.pointer, place, memory), vector(memory, width))
-
-    def nest(depth: int, ev: Evaluator) -> None:
-        if depth == len(loops):
-            put(ev, 1)
-            return
-        loop = loops[depth]
-        last = depth == len(loops) - 1 and vectorise
-
-        def body(i: Value, _: list[Value]) -> None:
-            bound: Mapping[Var, Value] = {**ev.variables, loop.var: i}
-            if last:
-                put(ev.inner(variables=bound, lanes=lanes, lane=loop.var), lanes)
-            else:
-                nest(depth + 1, ev.inner(variables=bound))
-
-        def single(i: Value, _: list[Value]) -> None:
-            put(ev.inner(variables={**ev.variables, loop.var: i}), 1)
-
-        if last:
-            whole = loop.extent // lanes * lanes
-            fn.loop(0, whole, lanes, body)
-            fn.loop(whole, loop.extent, 1, single)
-        else:
-            fn.loop(0, loop.extent, 1, body)
-
-    nest(0, evaluator)
-
-
-def _vectorisable(value: Expr, offset: Expr, var: Var) -> bool:
-    """Whether stores are contiguous in `var`, and explicit vectors along it are no worse than scalar code."""
-    if coefficient(offset, var) != 1:
-        return False
-    for part in walk(value):
-        if isinstance(part, Element) and coefficient(part.index[0], var) not in (0, 1):
-            return False
-        if isinstance(part, Reduce) and any(
-            coefficient(p.index[0], part.over[-1]) == 1 and coefficient(p.index[0], var) != 1
-            for p in walk(part)
-            if isinstance(p, Element)
-        ):
-            # Rows reduced along what is contiguous: lanes run along the row instead.
-            if all(
-                coefficient(p.index[0], var) == 0 or coefficient(p.index[0], part.over[-1]) == 1
-                for p in walk(part)
-                if isinstance(p, Element)
-            ):
-                return False
-    return True
-
-
-def _loop_order(access: Access) -> list[int]:
-    """Logical axes, outermost loop first, as they lie in memory where the layout keeps each axis whole."""
-    layout = access.type.layout
-    rank = access.type.rank
-    if layout is None or any(part.side != "whole" or len(part.axes) > 1 for part in layout.parts):
-        return list(range(rank))
-    return [part.axes[0] for part in layout.parts]
-
-
-def _zero_padding(fn: Function, access: Access, shape: tuple[int, ...]) -> None:
-    """Zeroes the lanes that a layout adds to the logical shape."""
-    layout = access.type.layout
-    if layout is None or access.type.physical == tuple(
-        part.extent([*shape]) for part in layout.parts if part.tile == 1
-    ):
-        return
-    physical = [int(extent) for extent in access.type.physical if isinstance(extent, int)]
-    logical = [prod(shape[axis] for axis in part.axes) for part in layout.parts]
-    whole = all(part.side == "whole" for part in layout.parts)
-    memory = "i8" if access.type.dtype.name == "bool" else scalar(access.type.dtype)
-    zero = "0" if not access.type.dtype.is_float else "0.0"
-
-    def nest(axis: int, offset: Value, starts: list[int]) -> None:
-        if axis == len(physical):
-            fn.store(zero, fn.element(access.pointer, offset, memory), memory)
-            return
-        fn.loop(
-            starts[axis],
-            physical[axis],
-            1,
-            lambda i, _: nest(axis + 1, fn.add(offset, fn.mul(i, access.strides[axis])), starts),
-        )
-
-    if not whole:
-        if prod(physical) != prod(shape):
-            nest(0, "0", [0] * len(physical))
-        return
-    for axis, (padded, real) in enumerate(zip(physical, logical, strict=True)):
-        if real < padded:
-            nest(0, "0", [real if other == axis else 0 for other in range(len(physical))])
-
-
-def _merge(value: Expr, offset: Expr, loops: list[_Loop]) -> tuple[Expr, Expr, list[_Loop]]:
-    """Neighbouring loops made one wherever every address grows as if they were; vectors get longer so."""
-    loops = [loop for loop in loops if loop.extent > 1] or loops[-1:]
-    kept = {id(loop.var) for loop in loops}
-    gone = {var: literal(0) for var in _variables(value, offset) if var.extent == 1 and id(var) not in kept}
-    value, offset = substitute(value, dict(gone)), substitute(offset, dict(gone))
-    position = len(loops) - 1
-    while position > 0:
-        outer, inner = loops[position - 1], loops[position]
-        if _mergeable(value, offset, outer.var, inner):
-            merged = Var(inner.var.name, outer.extent * inner.extent)
-            swap: dict[Var, Expr] = {outer.var: literal(0), inner.var: merged}
-            value, offset = substitute(value, swap), substitute(offset, swap)
-            loops[position - 1 : position + 1] = [_Loop(merged, outer.extent * inner.extent)]
-        position -= 1
-    return value, offset, loops
-
-
-def _variables(*expressions: Expr) -> list[Var]:
-    return [part for x in expressions for part in walk(x) if isinstance(part, Var)]
-
-
-def _mergeable(value: Expr, offset: Expr, outer: Var, inner: _Loop) -> bool:
-    elements = [part for part in walk(value) if isinstance(part, Element)]
-    offsets = [offset, *(element.index[0] for element in elements)]
-    steps = [(coefficient(o, outer), coefficient(o, inner.var)) for o in offsets]
-    alike = all(a is not None and b is not None and a == b * inner.extent for a, b in steps)
-    return alike and not any(_used_as_value(value, var) for var in (outer, inner.var))
-
-
-def _used_as_value(x: Expr, var: Var) -> bool:
-    """Whether `var` takes part in `x` otherwise than to say which element is read."""
-    seen: set[int] = set()
-    pending = [x]
-    while pending:
-        part = pending.pop()
-        if part is var:
-            return True
-        if id(part) not in seen:
-            seen.add(id(part))
-            where = [part.where] if isinstance(part, Element) and part.where is not None else []
-            pending.extend(where if isinstance(part, Element) else children(part))
-    return False
 
 
 def _program(fn: Function, stage: Program, accesses: dict[int, Access], failed: Value | None) -> None:

@@ -11,7 +11,7 @@ from gcomp.expr import Checked, Expr, Var
 from gcomp.kernel import Compute, Kernel, walk
 from gcomp.op import Operator
 from gcomp.tensor import Reduce, Tensor
-from gcomp.types import Array, TensorType
+from gcomp.types import I64, Array, TensorType
 
 from .access import Access, Element, addressed, at_zero, coefficient
 from .cpu import Cpu
@@ -21,8 +21,10 @@ from .vectorize import Evaluator
 
 @dataclass(frozen=True)
 class View:
-    """An operand or result as it lies in memory: its type, a stride in elements per physical axis, and the array if it
-    is a constant. `aligned` says that its address is a multiple of 64."""
+    """An operand or result as it lies in memory: its type, and a stride in elements per physical axis.
+
+    `array` is that of a constant; `aligned` says that the address is a multiple of 64.
+    """
 
     type: TensorType
     strides: tuple[int, ...]
@@ -34,7 +36,8 @@ class View:
 class Argument:
     """Where one pointer parameter of a kernel comes from.
 
-    `packed` is the constant operand `index`, rearranged by `pack` at compile time; `scratch` is that many bytes.
+    `packed` is the constant operand `index`, rearranged by `pack` at compile time; `scratch` is that many
+    bytes.
     """
 
     source: Literal["operand", "result", "packed", "scratch"]
@@ -45,7 +48,10 @@ class Argument:
 
 @dataclass
 class Emitted:
-    """A kernel: `i32 (ptr, ...)` returning 0 or an error code, its arguments in order, and whether LLVM's passes run."""
+    """A kernel: `i32 (ptr, ...)` returning 0 or an error code, and its arguments in order.
+
+    `optimise` says whether LLVM's passes run on it, `template` what made it.
+    """
 
     function: Function
     arguments: list[Argument]
@@ -57,9 +63,10 @@ class Emitted:
 class Problem:
     """One step of the plan: an anchor operator, alone or with what was fused to it.
 
-    `feeds[i]` is the index in `operands` of the anchor's i-th operand, None where that is absent or is computed by a
-    prologue. `epilogue` gives the element of the only result at `epilogue.axes`, from loads of `anchor_result` (always
-    at those same axes) and of other operands; None if the anchor's result is the result itself.
+    `feeds[i]` is the index in `operands` of the anchor's i-th operand, None where that is absent or is
+    computed by a prologue. `epilogue` gives the element of the only result at `epilogue.axes`, from loads of
+    `anchor_result` (always at those same axes) and of other operands; None if the anchor's result is the
+    result itself.
     """
 
     anchor: Operator
@@ -79,9 +86,10 @@ class Problem:
 
 
 INLINE_LIMIT = 12
-"""An epilogue of more distinct sub-expressions than this is a function of its own: code stays small, and compiles fast.
+"""Epilogues of more distinct sub-expressions are functions: code stays small, and compiles fast.
 
-The accumulators that live across the call are saved and loaded once each, as they would be for a loop over them."""
+The accumulators that live across the call are saved and loaded once each, as they would be for a loop over
+them."""
 
 
 @dataclass
@@ -117,9 +125,10 @@ class Epilogue:
         self._value = addressed(problem.epilogue.value, accesses)
 
     def mergeable(self, outer: int, inner: int) -> bool:
-        """Whether logical axes `outer` and `inner` may be run through by one index, `inner`, with 0 for `outer`.
+        """Whether one index, `inner`, may run through logical axes `outer` and `inner`, with 0 for `outer`.
 
-        It holds where every place in memory grows by the extent of `inner` as much with the former as with the latter.
+        It holds where every place in memory grows by the extent of `inner` as much with the former as with
+        the latter.
         """
         extent = self.problem.results[0].type.static_shape[inner]
         offsets = [self._access.offset(self._axes)]
@@ -133,10 +142,10 @@ class Epilogue:
     def store(
         self, value: Value, index: Sequence[Value], lane_axis: int, lanes: int, active: int | None = None
     ) -> None:
-        """Stores `lanes` neighbouring results along `lane_axis`, the first of them at logical `index` (i64 values).
+        """Stores `lanes` results along `lane_axis`, the first of them at logical `index` (i64 values).
 
-        `value` is the anchor's result in a register. Only the first `active` lanes are elements; of the others those
-        that pad the layout become zero and the rest is left alone.
+        `value` is the anchor's result in a register. Only the first `active` lanes are elements; of the
+        others those that pad the layout become zero and the rest is left alone.
         """
         if self._is_long:
             self._call(value, index, lane_axis, lanes, active)
@@ -145,7 +154,10 @@ class Epilogue:
 
     @cached_property
     def _is_long(self) -> bool:
-        return self._value is not None and sum(1 for _ in walk(self._value)) > INLINE_LIMIT
+        """Whether it computes much; where its operands lie does not count."""
+        if self._value is None:
+            return False
+        return sum(1 for part in walk(self._value) if part.dtype != I64) > INLINE_LIMIT
 
     def _call(
         self, value: Value, index: Sequence[Value], lane_axis: int, lanes: int, active: int | None
@@ -193,7 +205,8 @@ class Epilogue:
         if mask is None:
             fn.store(value, pointer, vector(element, lanes))
         elif out.type.layout is not None:  # the rounded axis has room for all lanes
-            zeroed = f"select <{lanes} x i1> {mask}, {vector(element, lanes)} {value}, {vector(element, lanes)} zeroinitializer"
-            fn.store(fn.value(zeroed), pointer, vector(element, lanes))
+            type = vector(element, lanes)
+            zeroed = fn.value(f"select <{lanes} x i1> {mask}, {type} {value}, {type} zeroinitializer")
+            fn.store(zeroed, pointer, type)
         else:
             fn.masked_store(value, pointer, mask, element, lanes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def save(module: LLVMModule, path: Path) -> list[Path]:
     """Writes the form that the suffix names; libraries and objects get their header beside them.
 
-    Returns the files written. Raises `BuildError` for another suffix, without a linker, or where it cannot be written.
+    Returns the files written. Raises `BuildError` for another suffix, without a linker, or where it cannot be
+    written.
     """
     if path.suffix not in _WRITERS:
         raise BuildError(
@@ -34,7 +35,11 @@ def save(module: LLVMModule, path: Path) -> list[Path]:
     if path.suffix not in (".so", ".a", ".o"):
         return [path]
     header = path.with_suffix(".h")
-    _header(module, header)
+    try:
+        _header(module, header)
+    except BuildError:
+        path.unlink()  # a library without its header is only half of what was asked for
+        raise
     return [path, header]
 
 
@@ -87,7 +92,7 @@ def _weights(module: LLVMModule) -> Weights:
 
 
 @contextmanager
-def _objects(module: LLVMModule) -> Iterator[list[Path]]:
+def _objects(module: LLVMModule) -> Generator[list[Path]]:
     """The module's objects as files: kernels, entry, prologue, weights."""
     artefact = module.artefact
     with tempfile.TemporaryDirectory(prefix="gcomp-") as folder:

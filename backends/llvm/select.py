@@ -37,7 +37,6 @@ def select(step: Step, cpu: Cpu, templates: bool) -> Selection:
     results = [_view(place) for place in step.results]
     if step.op is None:
         return Selection(nest.emit(_copying(operands, results), operands, results, cpu, NAME, False), [])
-    assert isinstance(step.op, Operator)
     if templates:
         problem = _problem(step.op, operands, results, cpu)
         match = template_for(type(problem.anchor)) if problem else None
@@ -54,9 +53,9 @@ def _view(place: Place) -> View:
 
 
 def _copying(operands: list[View | None], results: list[View]) -> Kernel:
-    kernel = Kernel([view.type if view is not None else None for view in operands])
-    (source,) = kernel.operands
-    assert source is not None
+    kernel = Kernel()
+    (source,) = (Tensor(view.type, "x") for view in operands if view is not None)
+    kernel.operands = [source]
     kernel.results = [kernel.compute(results[0].type, lambda *index: source.load(index))]
     return kernel
 
@@ -70,11 +69,13 @@ def _problem(op: Operator, operands: list[View | None], results: list[View], cpu
     if op.anchor < 0 or len(op.results) != 1:
         return None
     anchor = op.body.ops[op.anchor]
-    assert isinstance(anchor, Operator)
+    if not isinstance(anchor, Operator):
+        return None
     kernel = Kernel([value.type for value in op.inputs])
     tensors: dict[Value, Tensor | None] = dict(zip(op.body.inputs, kernel.operands, strict=True))
     for inner in op.body.ops:
-        assert isinstance(inner, Operator)
+        if not isinstance(inner, Operator):
+            return None
         if inner is anchor:
             tensors[inner.results[0]] = kernel.scratch(inner.results[0].type)
         elif (known := known_tensor(kernel, inner.results[0])) is not None:
@@ -96,7 +97,8 @@ def _problem(op: Operator, operands: list[View | None], results: list[View], cpu
             return None
     made, (result,) = tensors[anchor.results[0]], op.body.outputs
     final = tensors[result]
-    assert made is not None and final is not None
+    if made is None or final is None:
+        return None
     kernel.results = [final]
     if final is made:
         return Problem(anchor, kernel, extended, results, feeds, made, None, cpu)

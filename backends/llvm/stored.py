@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gcomp.diagnostics import BuildError
 from gcomp.ir import Graph
 from gcomp.native import Port, aligned
+from gcomp.target import Module
 from gcomp.types import DTYPES
 
 from . import cache
@@ -20,20 +22,32 @@ LARGEST = cache.LIMIT // 4
 """Bytes beyond which an artefact is not kept: it would drive everything else out."""
 
 
-def keep(name: str, module: LLVMModule) -> None:
-    """Puts the module's artefact into the cache."""
-    artefact = module.artefact
-    if artefact.weights.nbytes > LARGEST:
+def keep(name: str, cpu: Cpu, module: Module) -> None:
+    """Puts the artefact of a module for `cpu` into the cache; hosted modules have none."""
+    if not isinstance(module, LLVMModule) or module.artefact.weights.nbytes > LARGEST:
         return
+    artefact = module.artefact
     manifest = artefact.manifest
     head = json.dumps({"manifest": manifest, "objects": [len(data) for data in artefact.objects]}).encode()
     size = len(head).to_bytes(8, "little")
-    cache.put(name, b"".join([size, head, *artefact.objects, artefact.weights.data]))
+    cache.put(
+        cache.key("module", name, cpu), b"".join([size, head, *artefact.objects, artefact.weights.data])
+    )
 
 
-def restore(name: str, source: Callable[[], tuple[Graph, Program]]) -> LLVMModule | None:
-    """The module kept under the name; None if there is none. `source` makes graph and program anew if they are asked for."""
-    data = cache.get(name)
+def restore(name: str, cpu: Cpu, again: Callable[[], Module]) -> LLVMModule | None:
+    """The module for `cpu` kept under the name; None if there is none.
+
+    `again` compiles it anew where somebody asks for its graph or its program.
+    """
+
+    def source() -> tuple[Graph, Program]:
+        module = again()
+        if not isinstance(module, LLVMModule):
+            raise BuildError(f"{name}: compiled again it runs on the host in part; clear the cache")
+        return module.graph, module.program
+
+    data = cache.get(cache.key("module", name, cpu))
     if data is None:
         return None
     view = memoryview(data)
@@ -47,10 +61,12 @@ def restore(name: str, source: Callable[[], tuple[Graph, Program]]) -> LLVMModul
     weights = aligned(manifest["weights_bytes"])
     weights[:] = np.frombuffer(view[at:], np.uint8)
     target = manifest["target"]
-    cpu = Cpu(target["triple"], target["cpu"], tuple(target["features"]))
+    made_for = Cpu(target["triple"], target["cpu"], tuple(target["features"]))
     inputs, outputs = (
         [Port(p["name"], DTYPES[p["dtype"]], tuple(p["shape"])) for p in manifest[side]]
         for side in ("inputs", "outputs")
     )
-    artefact = Artefact(manifest["name"], cpu, inputs, outputs, manifest["arena_bytes"], objects, weights)
+    artefact = Artefact(
+        manifest["name"], made_for, inputs, outputs, manifest["arena_bytes"], objects, weights
+    )
     return LLVMModule(artefact, source, {})

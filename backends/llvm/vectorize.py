@@ -1,13 +1,14 @@
-"""Expressions to LLVM instructions, for one element or for a vector of neighbouring ones along one variable."""
+"""Expressions to LLVM instructions, for one element or for a vector of them along one variable."""
 
 from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gcomp import kernel as k
-from gcomp.diagnostics import UnsupportedError
+from gcomp.diagnostics import BuildError, UnsupportedError
+from gcomp.dim import Dim
 from gcomp.kernel import children, walk
 from gcomp.native import ErrorCode
 from gcomp.types import I64
@@ -21,10 +22,11 @@ from .emit import Function, Value, mangled, number, scalar, vector
 class Evaluator:
     """Emits expressions into `fn`.
 
-    `variables` gives the SSA value of each loop variable. With `lanes` > 1, expressions that depend on `lane` are
-    vectors for `lane` = value, value + 1, ...; others stay scalar until they meet one. Only the first `active` lanes
-    are read from memory where that is given. `failed` is the stack slot of the kernel's status, for index checks.
-    `anchors` gives the values of loads that are already in registers, by tensor identity.
+    `variables` gives the SSA value of each loop variable. With `lanes` > 1, expressions that depend on `lane`
+    are vectors for `lane` = value, value + 1, ...; others stay scalar until they meet one. Only the first
+    `active` lanes are read from memory where that is given. `failed` is the stack slot of the kernel's
+    status, for index checks. `anchors` gives the values of loads that are already in registers, by tensor
+    identity.
     """
 
     fn: Function
@@ -37,14 +39,16 @@ class Evaluator:
     _varying: dict[int, bool] = field(default_factory=dict[int, bool])
     _known: ChainMap[int, tuple[Value, k.Expr]] = field(default_factory=ChainMap[int, tuple[Value, k.Expr]])
 
-    def inner(self, **changes: object) -> Evaluator:
+    def inner(self, variables: Mapping[k.Var, Value]) -> Evaluator:
         """An evaluator for a nested block: it knows what is known here, and what it learns stays within."""
-        settings = {name: getattr(self, name) for name in self.__dataclass_fields__} | {
-            "_known": self._known.new_child()
-        }
-        if "lane" in changes:
-            settings["_varying"] = {}
-        return Evaluator(**(settings | changes))
+        return replace(self, variables=variables, _known=self._known.new_child())
+
+    def along(
+        self, lane: k.Var, lanes: int, variables: Mapping[k.Var, Value], mask: Value | None = None
+    ) -> Evaluator:
+        """An evaluator for a nested block that computes vectors along `lane`."""
+        inner = self.inner(variables)
+        return replace(inner, lane=lane, lanes=lanes, mask=mask, _varying={})
 
     def __call__(self, x: k.Expr) -> Value:
         """The value of `x` in the width that `varies` says."""
@@ -79,7 +83,7 @@ class Evaluator:
             case k.Var():
                 return self._index(x)
             case k.Size():
-                raise UnsupportedError(f"llvm: the size {x.dim} is not bound; bind it with shapes= or dims=")
+                return str(_known_extent(x.dim))
             case Element():
                 return self._load(x)
             case k.Load():
@@ -94,13 +98,13 @@ class Evaluator:
                 a, b, c = (self._at(part, x) for part in (x.a, x.b, x.c))
                 return self.fn.fma(a, b, c, scalar(x.dtype), self.width(x))
             case k.Select():
-                lanes, type = self.width(x), vector(scalar(x.dtype), self.width(x))
+                lanes, wide = self.width(x), vector(scalar(x.dtype), self.width(x))
                 condition = (
                     self._at(x.condition, x) if self.width(x.condition) == lanes else self(x.condition)
                 )
                 test = "i1" if self.width(x.condition) == 1 else f"<{lanes} x i1>"
                 return self.fn.value(
-                    f"select {test} {condition}, {type} {self._at(x.then, x)}, {type} {self._at(x.other, x)}"
+                    f"select {test} {condition}, {wide} {self._at(x.then, x)}, {wide} {self._at(x.other, x)}"
                 )
             case k.Cast():
                 return convert(self.fn, self(x.x), x.x.dtype, x.dtype, self.width(x))
@@ -131,7 +135,6 @@ class Evaluator:
         return self.fn.value(f"add <{self.lanes} x i64> {self.fn.splat(base, 'i64', self.lanes)}, {steps}")
 
     def _load(self, x: Element) -> Value:
-        assert x.access is not None
         (offset,), element = x.index, scalar(x.dtype)
         memory = "i8" if x.dtype.name == "bool" else element
         lanes = self.width(x)
@@ -141,14 +144,13 @@ class Evaluator:
                 if lanes == 1
                 else self.fn.splat(number(x.other, x.dtype), element, lanes)
             )
-        step = coefficient(offset, self.lane) if lanes > 1 and self.lane is not None else 0
-        where = x.where
+        lane, where = self.lane, x.where
+        step = coefficient(offset, lane) if lanes > 1 and lane is not None else 0
         if lanes > 1 and step == 0 and where is not None and self.width(where) == 1:
             lanes = 1
-        if lanes > 1 and step == 1:
-            assert self.lane is not None
-            base = self(at_zero(offset, self.lane))
-            pointer = self.fn.element(x.access.pointer, self.fn.add(base, self.variables[self.lane]), memory)
+        if lanes > 1 and lane is not None and step == 1:
+            base = self(at_zero(offset, lane))
+            pointer = self.fn.element(x.access.pointer, self.fn.add(base, self.variables[lane]), memory)
             value = self._contiguous(x, pointer, memory)
         elif lanes > 1:
             value = self._gather(x, offset, memory)
@@ -160,7 +162,6 @@ class Evaluator:
         return value if lanes == self.width(x) else self.fn.splat(value, element, self.lanes)
 
     def _single(self, x: Element, offset: k.Expr, memory: str, where: k.Expr | None) -> Value:
-        assert x.access is not None
         if where is None:
             return self.fn.load(self.fn.element(x.access.pointer, self(offset), memory), memory)
         safe = self.fn.value(f"select i1 {self(where)}, i64 {self(offset)}, i64 0")
@@ -175,7 +176,6 @@ class Evaluator:
         return self.fn.masked_load(pointer, mask, memory, self.lanes, other)
 
     def _gather(self, x: Element, offset: k.Expr, memory: str) -> Value:
-        assert x.access is not None
         index, lanes = self.full(offset), self.lanes
         pointers = self.fn.value(
             f"getelementptr inbounds {memory}, ptr {x.access.pointer}, <{lanes} x i64> {index}"
@@ -195,10 +195,12 @@ class Evaluator:
         return str(int(x.other)) if memory == "i8" else number(x.other, x.dtype)
 
     def _checked(self, x: k.Checked) -> Value:
-        assert self.failed is not None and isinstance(x.extent, int)
+        if self.failed is None:
+            raise BuildError(f"llvm: a check of an index against {x.extent} needs a kernel with a status")
+        extent = _known_extent(x.extent)
         lanes, index = self.width(x), self(x.index)
         type = vector("i64", lanes)
-        bad = self.fn.value(f"icmp uge {type} {index}, {self.fn.splat(str(x.extent), 'i64', lanes)}")
+        bad = self.fn.value(f"icmp uge {type} {index}, {self.fn.splat(str(extent), 'i64', lanes)}")
         any_bad = bad
         if lanes > 1:
             if self.mask is not None:
@@ -226,19 +228,19 @@ class Evaluator:
             value = self._at_width(x.body, lanes)
             return combine(self.fn, x.op, start, value, x.dtype, lanes)
         var, rest = over[0], over[1:]
-        if not isinstance(var.extent, int):
-            raise UnsupportedError(f"llvm: the size {var.extent} is not bound; bind it with shapes= or dims=")
         if var is along:
             return self._reduce_lanes(x, var, start)
 
         def body(i: Value, values: list[Value]) -> list[Value]:
-            inner = self.inner(variables={**self.variables, var: i})
+            inner = self.inner({**self.variables, var: i})
             return [inner._reduce_over(x, rest, values[0], lanes, along)]
 
-        return self.fn.loop(0, var.extent, 1, body, [(vector(scalar(x.dtype), lanes), start)])[0]
+        return self.fn.loop(0, _known_extent(var.extent), 1, body, [(vector(scalar(x.dtype), lanes), start)])[
+            0
+        ]
 
     def _contiguous_reduction(self, x: k.Reduce) -> k.Var | None:
-        """The last variable, where it is long and the loads of the body are contiguous in it: lanes run along it."""
+        """The last variable, where it is long and the loads of the body are contiguous in it."""
         var = x.over[-1]
         if not isinstance(var.extent, int) or var.extent < ROW_LANES or x.op in ("and", "or"):
             return None
@@ -249,24 +251,22 @@ class Evaluator:
         return var if steps and all(step in (0, 1) for step in steps) and 1 in steps and not nested else None
 
     def _reduce_lanes(self, x: k.Reduce, var: k.Var, start: Value) -> Value:
-        """Lane partial results, combined by halves at the end; the remainder is masked to the neutral element."""
-        assert isinstance(var.extent, int)
-        lanes, element = ROW_LANES, scalar(x.dtype)
-        whole = var.extent // lanes * lanes
+        """Partial results in lanes, combined by halves at the end; masked lanes hold the neutral element."""
+        lanes, element, extent = ROW_LANES, scalar(x.dtype), _known_extent(var.extent)
+        whole = extent // lanes * lanes
         neutral = self.fn.splat(number(x.init, x.dtype), element, lanes)
 
         def step(i: Value, values: list[Value], mask: Value | None = None) -> list[Value]:
-            inner = self.inner(variables={**self.variables, var: i}, lanes=lanes, lane=var, mask=mask)
+            inner = self.along(var, lanes, {**self.variables, var: i}, mask)
             value = inner._at_width(x.body, lanes)
             if mask is not None:
-                value = self.fn.value(
-                    f"select <{lanes} x i1> {mask}, {vector(element, lanes)} {value}, {vector(element, lanes)} {neutral}"
-                )
+                type = vector(element, lanes)
+                value = self.fn.value(f"select <{lanes} x i1> {mask}, {type} {value}, {type} {neutral}")
             return [combine(self.fn, x.op, values[0], value, x.dtype, lanes)]
 
         partial = self.fn.loop(0, whole, lanes, step, [(vector(element, lanes), neutral)])
-        if whole < var.extent:
-            bits = ", ".join(f"i1 {'true' if n < var.extent - whole else 'false'}" for n in range(lanes))
+        if whole < extent:
+            bits = ", ".join(f"i1 {'true' if n < extent - whole else 'false'}" for n in range(lanes))
             partial = step(str(whole), partial, f"<{bits}>")
         value = partial[0]
         while lanes > 1:
@@ -288,5 +288,12 @@ class Evaluator:
         return value if self.width(x) == lanes else self.fn.splat(value, scalar(x.dtype), lanes)
 
 
+def _known_extent(extent: Dim) -> int:
+    """A size as an integer. Raises `UnsupportedError` for a symbolic one."""
+    if not isinstance(extent, int):
+        raise UnsupportedError(f"llvm: the size {extent} is not bound; bind it with shapes= or dims=")
+    return extent
+
+
 ROW_LANES = 16
-"""Partial results of a reduction along a row: the same number on every target, so that its order is the same too."""
+"""Partial results of a reduction along a row: as many on every target, so that the order is the same."""

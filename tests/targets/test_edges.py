@@ -83,7 +83,7 @@ def test_joined_parts_that_are_read_again(target: str) -> None:
     def make(x: Value) -> list[Value]:
         a, b = Relu(x).result, Mul(x, x).result
         whole = Concat((a, b), 1).result
-        return [Relu(Add(whole, whole)).result, Add(a, b).result, Mul(b, b).result]
+        return [Relu(Add(whole, whole).result).result, Add(a, b).result, Mul(b, b).result]
 
     x = seeded(2, 3)
     a, b = np.maximum(x, 0), x * x
@@ -101,7 +101,7 @@ def test_an_input_that_nothing_reads(target: str) -> None:
 def test_nothing_in_it(target: str, shape: tuple[int, int]) -> None:
     def make(x: Value) -> list[Value]:
         rows = ReduceSum(x, constant([1]), keepdims=0).result
-        return [Relu(x).result, rows, MatMul(Transpose(x, (1, 0)), x).result, Softmax(x).result]
+        return [Relu(x).result, rows, MatMul(Transpose(x, (1, 0)).result, x).result, Softmax(x).result]
 
     x = np.zeros(shape, np.float32)
     same, rows, product, soft = compiled(target, make, shape)(x)
@@ -155,7 +155,7 @@ def arrays_of_any_kind() -> dict[str, Array]:
 def test_arrays_of_any_kind(target: str, kind: str) -> None:
     x = arrays_of_any_kind()[kind]
     before = x.copy()
-    module = compiled(target, lambda x: [Relu(MatMul(x, constant(seeded(8, 5)))).result], (6, 8))
+    module = compiled(target, lambda x: [Relu(MatMul(x, constant(seeded(8, 5))).result).result], (6, 8))
     (result,) = module(x)
     expected = np.maximum(x.astype(np.float32).astype(np.float64) @ seeded(8, 5), 0)
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
@@ -169,10 +169,10 @@ def test_integers_pass_through_exactly(target: str) -> None:
 
 
 def test_two_threads_at_once(target: str) -> None:
-    module = compiled(target, lambda x: [Softmax(MatMul(x, constant(seeded(16, 16)))).result], (8, 16))
+    module = compiled(target, lambda x: [Softmax(MatMul(x, constant(seeded(16, 16))).result).result], (8, 16))
     inputs = [np.random.default_rng(seed).standard_normal((8, 16)).astype(np.float32) for seed in (1, 2)]
     expected = [module(x)[0] for x in inputs]
-    assert not np.array_equal(*expected)
+    assert not np.array_equal(expected[0], expected[1])
     wrong: list[int] = []
 
     def work(index: int) -> None:

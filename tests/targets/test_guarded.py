@@ -43,7 +43,9 @@ ctypes.memset(held.address, 1, 1)
 
 
 def test_an_input_that_is_written_is_noticed(repository: Path) -> None:
-    child = subprocess.run([sys.executable, "-c", WRITES_AN_INPUT], cwd=repository, capture_output=True, text=True)
+    child = subprocess.run(
+        [sys.executable, "-c", WRITES_AN_INPUT], cwd=repository, capture_output=True, text=True
+    )
     assert (child.returncode, child.stdout) == (-signal.SIGSEGV, "read\n"), child.stderr
 
 

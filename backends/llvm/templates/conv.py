@@ -6,8 +6,7 @@ import numpy as np
 
 from gcomp.op import Operator
 from gcomp.ops.convolution import Conv
-from gcomp.ops.window import numbers
-from gcomp.types import Array, channels_last
+from gcomp.types import Array
 
 from ..emit import Value, lane_mask, vector
 from ..problem import Emitted, Epilogue, Problem, View
@@ -15,6 +14,7 @@ from .frame import Frame, is_f32
 from .packing import pack
 from .schedule import choose, lanes_of
 from .tile import Axis, Contraction, Weights
+from .windows import axes_of, is_channels_last
 
 ANCHORS: tuple[type[Operator], ...] = (Conv,)
 
@@ -31,18 +31,11 @@ def match(problem: Problem) -> Emitted | None:
     if not is_f32(x, w, bias, out) or (op.b is not None and bias is None):
         return None
     lanes = lanes_of(problem.cpu)
-    if not _is_channels_last(out, lanes) or not (x.type.layout is None or _is_channels_last(x, 1)):
+    if not is_channels_last(out, lanes) or not (x.type.layout is None or is_channels_last(x, 1)):
         return None
     if op.group > 1 and (w.type.static_shape[0] // op.group) % lanes:
         return None
     return _Convolution(problem, op, x, w.array).emit()
-
-
-def _is_channels_last(view: View, lanes: int) -> bool:
-    """Whether vectors of `lanes` channels lie whole in memory."""
-    layout = view.type.layout
-    block = layout.parts[-1].tile if layout is not None else 0
-    return layout is not None and layout == channels_last(view.type.rank, block) and block % lanes == 0
 
 
 class _Convolution:
@@ -94,20 +87,7 @@ class _Convolution:
 
         Pixels of a 1x1 convolution form one axis where memory allows.
         """
-        at = self.op.geometry
-        axes = [
-            Axis(*values)
-            for values in zip(
-                numbers(at.extents),
-                numbers(at.sizes),
-                self.steps,
-                at.kernel,
-                at.strides,
-                at.dilations,
-                numbers(at.pads_begin),
-                strict=True,
-            )
-        ]
+        axes = axes_of(self.op.geometry, self.steps)
         self.transposed = axes[1].extent == 1 and axes[0].extent > 1
         if self.transposed:
             axes.reverse()

@@ -34,7 +34,7 @@ def match(problem: Problem) -> Emitted | None:
     if op.group != filters or depth != 1 or op.group == 1 or kernel[0] * kernel[1] > MOST_TAPS:
         return None
     lanes = lanes_of(problem.cpu)
-    if not is_channels_last(x, lanes) or not is_channels_last(out, lanes):
+    if not is_channels_last(x, lanes) or not is_channels_last(out, lanes) or x.type.layout != out.type.layout:
         return None
     return _Depthwise(problem, op, x, w.array).emit()
 
@@ -60,7 +60,8 @@ class _Depthwise:
         self.weights = frame.packed(1, self._pack)
         self.epilogue = frame.epilogue()
         images = int(self.problem.results[0].type.static_shape[0])
-        over_windows(self.fn, images, self.vectors, self.height, self.width, self._tile(), self._body)
+        whole = self.channels // self.lanes
+        over_windows(self.fn, images, self.vectors, whole, self.height, self.width, self._tile(), self._body)
         return frame.finish("depthwise")
 
     def _pack(self) -> Array:

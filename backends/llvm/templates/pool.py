@@ -31,7 +31,7 @@ def match(problem: Problem) -> Emitted | None:
     if isinstance(op, GlobalAveragePool):
         plain = out.type.layout is None
         return _whole_images(problem, x) if plain or is_channels_last(out, lanes) else None
-    if not isinstance(op, (MaxPool, AveragePool)) or not is_channels_last(out, lanes):
+    if not isinstance(op, (MaxPool, AveragePool)) or x.type.layout != out.type.layout:
         return None
     if len(op.results) != 1 or prod(op.geometry.kernel) > MOST_TAPS:
         return None
@@ -56,7 +56,8 @@ class _Windows:
         vectors = int(self.problem.results[0].type.physical[-1]) // self.lanes
         images = self.view.type.static_shape[0]
         tile = (1, max(1, min(self.width.extent, self.problem.cpu.vector_registers // 4)))
-        over_windows(self.fn, images, vectors, self.height, self.width, tile, self._body)
+        whole = self.channels // self.lanes
+        over_windows(self.fn, images, vectors, whole, self.height, self.width, tile, self._body)
         return self.frame.finish("pool")
 
     def _body(self, n: Value, c: Value, rows: Span, columns: Span) -> None:

@@ -57,12 +57,17 @@ def choose(
     Each is a sum over `steps` times `kernel` taps; the taps of neighbouring rows overlap by `stride` and `dilation`.
     """
     spare = cpu.vector_registers - 2
+
+    def early(vectors: int, taps: int) -> int:
+        """Weights that are read before their turn where steps are unrolled; few registers leave no room for it."""
+        return vectors if taps == 1 and cpu.vector_registers >= 32 else 0
+
     candidates = [
         Tile(r, v, taps)
         for taps in {-(-kernel // groups) for groups in range(1, kernel + 1)}
         for v in range(1, min(WIDEST, vectors) + 1)
         for r in range(1, rows + 1)
-        if r * v + taps * v <= spare
+        if r * v + taps * v + early(v, taps) <= spare
     ]
 
     def cost(tile: Tile) -> tuple[float, int]:

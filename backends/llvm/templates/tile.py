@@ -18,7 +18,9 @@ STRAIGHT = 4
 
 CACHE = 1 << 20
 """Bytes that are taken to stay close: half of what the second level holds on most processors."""
-RESIDENT_BLOCK = 1 << 16
+NEAR = 1 << 14
+"""Bytes of rows that may be fetched into the first level ahead of their tile."""
+RESIDENT_BLOCK = 1 << 18
 """Bytes of the input in a block where all weights stay close."""
 
 Initial = Callable[[Value, int, Value, int], list[Value]]
@@ -308,16 +310,29 @@ class _TileBody:
         def body(k: Value, values: list[Value], steps: int = unroll) -> list[Value]:
             x = fn.element(source, fn.mul(k, of.depth_step), "float")
             w = fn.element(weights, fn.mul(k, step), "float")
-            for line in range(self.per_iteration if ahead else 0):
-                lines = fn.mul(fn.value(f"udiv exact i64 {k}, {unroll}") if unroll > 1 and k != "0" else k, self.per_iteration)
-                fn.prefetch(fn.element(ahead or "", fn.mul(fn.add(lines, line), CACHE_LINE), "i8"), 2)
+            iteration = fn.value(f"udiv exact i64 {k}, {unroll}") if unroll > 1 and k != "0" else k
+            for start, count, level in ((following, following_lines, 3), (ahead, self.per_iteration, 2)):
+                lines = fn.mul(iteration, count * CACHE_LINE)
+                for line in range(count if start else 0):
+                    fn.prefetch(fn.element(start or "", fn.add(lines, line * CACHE_LINE), "i8"), level)
             for u in range(steps):
                 values = self._step(x, u * of.depth_step, w, u * step, uses, values)
             return values
 
+        following_lines = self._lines_of_next_rows(unroll)
+        following = fn.element(source, self.part.size * of.inner.step, "float") if following_lines else None
         whole = of.depth // unroll * unroll
         values = fn.loop(0, whole, unroll, body, [(vector("float", of.lanes), value) for value in values])
         return body(str(whole), values, of.depth - whole) if whole < of.depth else values
+
+    def _lines_of_next_rows(self, unroll: int) -> int:
+        """How many lines of the next tile's input each iteration asks for, where that follows this tile's in memory."""
+        of = self.of
+        plain = of.outer.kernel * of.inner.kernel == of.inner.stride == of.depth_step == 1
+        size = self.part.size * of.inner.step * 4
+        if not plain or size > NEAR or of.inner.extent <= self.part.size:
+            return 0
+        return ceildiv(ceildiv(size, CACHE_LINE), ceildiv(of.depth, unroll))
 
     def _uses(self, taps: range) -> dict[int, list[tuple[int, int]]]:
         """Per input element, by its distance from the tile's first place: which (row, tap of the group) it enters."""

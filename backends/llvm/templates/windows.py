@@ -55,9 +55,19 @@ def axes_of(geometry: Geometry, steps: Sequence[int]) -> list[Axis]:
 
 
 def over_windows(
-    fn: Function, images: int, vectors: int, height: Axis, width: Axis, tile: tuple[int, int], body: Body
+    fn: Function,
+    images: int,
+    vectors: int,
+    whole: int,
+    height: Axis,
+    width: Axis,
+    tile: tuple[int, int],
+    body: Body,
 ) -> None:
-    """Runs `body` for each image, vector of channels and tile: channels outside, so that their rows stay close."""
+    """Runs `body` for each image, vector of channels and tile: channels outside, so that their rows stay close.
+
+    The first `whole` vectors have all lanes; the place of any other is a number.
+    """
 
     def image(n: Value, _: object) -> None:
         def channels(c: Value, _: object) -> None:
@@ -73,7 +83,9 @@ def over_windows(
 
                 fn.loop(rows.start, rows.stop, rows.size, down)
 
-        fn.loop(0, vectors, 1, channels)
+        fn.loop(0, min(whole, vectors), 1, channels)
+        for c in range(whole, vectors):
+            channels(str(c), None)
 
     fn.loop(0, images, 1, image)
 
