@@ -27,7 +27,7 @@ CLOSE = 1e-5
 
 @dataclass(frozen=True)
 class Measured:
-    """Medians over the runs; `share` is that of the peak measured just before each run."""
+    """Medians over the runs; `share` is that of the peak measured just before and after each run."""
 
     row: Row
     seconds: float
@@ -58,7 +58,8 @@ def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
     error = float(np.abs(logical(out, problem.results[0].type) - expected).max() / np.abs(expected).max())
     if not error <= CLOSE:
         raise ArithmeticError(f"{row.name}: off by {error:.2g} of the largest element, {CLOSE} is allowed")
-    best, overhead = peak(cpu), _empty_call()
+    best = peak(cpu)
+    overhead = best.overhead()
     flush: Array = np.zeros(FLUSHED // 4, np.float32)
     times: list[float] = []
     peaks: list[float] = []
@@ -70,18 +71,14 @@ def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
             out,
         ):
             array.sum()
-        peaks.append(best())
+        before = best()
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start - overhead)
+        peaks.append((before + best()) / 2)
     shares = [row.flops / seconds / top for seconds, top in zip(times, peaks, strict=True)]
     median = statistics.median
     return Measured(row, median(times), median(shares), median(peaks), kernel.emitted.template)
-
-
-def _empty_call() -> float:
-    """Seconds between two looks at the clock."""
-    return min(-(time.perf_counter() - time.perf_counter()) for _ in range(100))
 
 
 @click.command()

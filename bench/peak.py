@@ -39,10 +39,14 @@ class Peak:
         for n, total in enumerate(sums):
             fn.store(total, fn.element("%numbers", n * lanes, "float"), type, 4)
         fn.do("ret i32 0")
-        text = "\n".join([str(fn).replace("define hidden", "define"), *fn.declarations, attributes(cpu)])
+        empty = Function("empty", [("ptr", f"p{n}") for n in range(4)], "i32")
+        empty.do("ret i32 0")
+        bodies = [str(one).replace("define hidden", "define") for one in (fn, empty)]
+        text = "\n".join([*bodies, *fn.declarations, attributes(cpu)])
         self._numbers = np.full(count * lanes, 0.5, np.float32)
-        self._loaded = load_objects([emit_object(text, cpu, False)], ["peak"])
+        self._loaded = load_objects([emit_object(text, cpu, False)], ["peak", "empty"])
         self._call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(self._loaded.addresses["peak"])
+        self._empty = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4)(self._loaded.addresses["empty"])
 
     def __call__(self) -> float:
         """Flop per second: the median of several bursts; the first ones bring the clock to where it stays."""
@@ -54,6 +58,15 @@ class Peak:
             self._call(address)
             seconds.append(time.perf_counter() - start)
         return self.flops / statistics.median(seconds[BURSTS // 3 :])
+
+    def overhead(self) -> float:
+        """Seconds that calling a function of four pointers and reading the clock take by themselves."""
+        seconds: list[float] = []
+        for _ in range(200):
+            start = time.perf_counter()
+            self._empty(0, 0, 0, 0)
+            seconds.append(time.perf_counter() - start)
+        return statistics.median(seconds)
 
 
 @cache

@@ -91,6 +91,7 @@ class _Planner:
         self.homes: dict[Value, tuple[Value, int]] = {}
         self.steps: list[Step] = []
         self.last_use = self._last_uses()
+        self.order = {op: number for number, op in enumerate(graph.ops)}
 
     def run(self) -> Plan:
         inputs = [self._own(value, "input", index) for index, value in enumerate(self.graph.inputs)]
@@ -234,10 +235,16 @@ class _Planner:
             if value is None or self.last_use.get(value, op) is not op or value.type != result.type:
                 continue
             view = self.views[value]
-            alone = sum(1 for other in self.views.values() if other.buffer is view.buffer) == 1
+            others = [v for v, other in self.views.items() if other.buffer is view.buffer and v is not value]
+            alone = all(self._is_dead(other, op) for other in others)
             if view.buffer.space == "arena" and alone and [v for v in op.inputs if v is value] == [value]:
                 return view
         return None
+
+    def _is_dead(self, value: Value, op: Operator) -> bool:
+        """Whether nothing from `op` on reads the value."""
+        last = self.last_use.get(value, value.producer)
+        return last is not None and self.order[last] < self.order[op]
 
     def _copy(self, source: View, target: View) -> None:
         self._add(Step(None, [source], [target]))

@@ -12,6 +12,7 @@ from gcomp.ir import Graph, Value
 from gcomp.op import constant
 from gcomp.ops import (
     Add,
+    AveragePool,
     Clip,
     Concat,
     Conv,
@@ -48,25 +49,26 @@ class _Maker:
         return constant(self.normal(*shape))
 
     def conv(
-        self, x: Value, filters: int, kernel: tuple[int, int], bias: bool = True, **options: Any
+        self, x: Value, filters: int, kernel: tuple[int, int], bias: Value | None = None, **options: Any
     ) -> Value:
+        """A convolution; its bias is a weight unless given."""
         channels = x.type.static_shape[1] // int(options.get("group", 1))
         w = self.weights(filters, channels, *kernel)
-        return self.graph.add(Conv(x, w, self.weights(filters) if bias else None, **options)).result
+        return self.graph.add(Conv(x, w, bias or self.weights(filters), **options)).result
 
-    def finish(self, *outputs: Value) -> tuple[Graph, list[Array]]:
-        self.graph.outputs = list(outputs)
+    def finish(self, outputs: list[Value]) -> tuple[Graph, list[Array]]:
+        self.graph.outputs = outputs
         self.graph.output_names = [f"y{place}" for place in range(len(outputs))]
         return self.graph, self.arrays
 
 
-def _product(m: _Maker, a: tuple[int, ...], b: tuple[int, ...], fixed: bool) -> Value:
+def _product(m: _Maker, a: tuple[int, ...], b: tuple[int, ...], fixed: bool) -> list[Value]:
     """A product with bias, a chain of operators and a residual behind it."""
     right = m.weights(*b) if fixed else m.input(*b)
     y = m.graph.add(MatMul(m.input(*a), right)).result
     y = m.graph.add(Add(y, m.weights(b[-1]))).result
     y = m.graph.add(Mul(y, m.graph.add(Sigmoid(y)).result)).result
-    return m.graph.add(Add(y, m.input(*y.type.static_shape))).result
+    return [m.graph.add(Add(y, m.input(*y.type.static_shape))).result]
 
 
 PRODUCTS: list[tuple[tuple[int, ...], tuple[int, ...], bool]] = [
@@ -102,43 +104,47 @@ CONVOLUTIONS: list[tuple[tuple[int, ...], int, tuple[int, int], dict[str, Any]]]
     ((1, 16, 13, 15), 48, (3, 2), {"strides": (3, 2), "pads": (0, 1, 1, 0)}),
     ((1, 24, 9, 8), 24, (3, 3), {"group": 24, "pads": (1, 1, 1, 1)}),
     ((2, 19, 8, 7), 19, (5, 5), {"group": 19, "pads": (2, 2, 2, 2), "strides": (2, 2)}),
+    ((1, 40, 6, 11), 40, (3, 3), {"group": 40, "pads": (0, 2, 1, 0), "dilations": (1, 2)}),
+    ((1, 33, 1, 12), 33, (1, 5), {"group": 33}),
     ((1, 6, 8, 8), 64, (3, 3), {"group": 2}),
 ]
 
 
 def _image(
     m: _Maker, x: tuple[int, ...], filters: int, kernel: tuple[int, int], options: dict[str, Any]
-) -> Value:
-    """A convolution with a short chain behind it, another with a residual and a long one, and a pool."""
-    y = m.graph.add(Relu(m.conv(m.input(*x), filters, kernel, **options))).result
-    z = m.conv(y, filters, (3, 3), bias=False, pads=(1, 1, 1, 1))
+) -> list[Value]:
+    """A convolution with a short chain behind it, another with a residual and a long one, and pools."""
+    y = m.graph.add(Relu(m.conv(m.input(*x), filters, kernel, m.input(filters), **options))).result
+    z = m.conv(y, filters, (3, 3), pads=(1, 1, 1, 1))
     z = m.graph.add(HardSwish(m.graph.add(Add(z, y)).result)).result
     joined = m.graph.add(Concat((z, y), 1)).result
-    return m.graph.add(MaxPool(joined, (3, 3), pads=(1, 1, 1, 1), strides=(2, 2))).results[0]
+    largest = m.graph.add(MaxPool(joined, (3, 3), pads=(1, 1, 1, 1), strides=(2, 2))).results[0]
+    average = m.graph.add(AveragePool(y, (2, 3), pads=(1, 1, 1, 1), strides=(1, 2))).result
+    return [largest, average]
 
 
-def _head(m: _Maker) -> Value:
+def _head(m: _Maker) -> list[Value]:
     x = m.conv(m.input(2, 3, 10, 9), 23, (3, 3), strides=(2, 2))
     x = m.graph.add(GlobalAveragePool(m.graph.add(Clip(x, constant(0.0), constant(6.0))).result)).result
-    return m.graph.add(Erf(x)).result
+    return [m.graph.add(Erf(x)).result]
 
 
-def _gemms(m: _Maker) -> Value:
+def _gemms(m: _Maker) -> list[Value]:
     x = m.graph.add(
         Gemm(m.input(9, 21), m.weights(21, 9), m.weights(21), trans_a=1, trans_b=1, beta=0.5)
     ).result
     x = m.graph.add(Gemm(x, m.weights(21, 37), m.weights(21, 1), alpha=2.0)).result
-    return m.graph.add(Softmax(x)).result
+    return [m.graph.add(Softmax(x)).result]
 
 
 def networks() -> dict[str, Callable[[], tuple[Graph, list[Array]]]]:
     """By name: what makes the graph, and arrays for its inputs."""
 
-    def made(name: str, body: Callable[[_Maker], Value]) -> tuple[Graph, list[Array]]:
+    def made(name: str, body: Callable[[_Maker], list[Value]]) -> tuple[Graph, list[Array]]:
         maker = _Maker(name)
         return maker.finish(body(maker))
 
-    bodies: dict[str, Callable[[_Maker], Value]] = {"head": _head, "gemms": _gemms}
+    bodies: dict[str, Callable[[_Maker], list[Value]]] = {"head": _head, "gemms": _gemms}
     for a, b, fixed in PRODUCTS:
         name = f"{'x'.join(map(str, a))}@{'x'.join(map(str, b))}{'' if fixed else '-inputs'}"
         bodies[name] = lambda m, a=a, b=b, fixed=fixed: _product(m, a, b, fixed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gcomp.ir import Graph, Op, Value
-from gcomp.op import Argument, Constant, Operator, operators
+from gcomp.op import Argument, Constant, Operator, constant_value, operators
 from gcomp.ops import Relayout
 from gcomp.types import Array
 
@@ -42,6 +42,18 @@ def graph_of(op: Operator) -> tuple[Graph, list[Array]]:
     graph.outputs = list(copy.results)
     graph.output_names = [f"y{index}" for index in range(len(copy.results))]
     return graph, arrays
+
+
+def operand_arrays(op: Operator) -> list[Array | None]:
+    """The arrays of the constants, and seeded ones for the arguments, the same one for the same argument."""
+    rng, given = np.random.default_rng(3), dict[object, Array]()
+    for value in op.inputs:
+        known = constant_value(value)
+        if known is not None:
+            given[value] = known
+        elif value not in given and isinstance(value.owner, Argument):
+            given[value] = np.asarray(array_for(value.owner, rng))
+    return [None if value is None else given[value] for value in op.operands]
 
 
 def array_for(owner: Argument, rng: np.random.Generator) -> Array:

@@ -14,6 +14,7 @@ from gcomp.native import ABI, ALIGNMENT, ErrorCode, Port
 from . import prologue
 from .cpu import Cpu
 from .cpuid import BASELINE, check_text
+from .halves import halves_text
 from .memory import memory_text
 
 TENSOR_TYPE = "{ ptr, i32, i32, ptr }"
@@ -96,6 +97,7 @@ def prologue_text(
             check_text(f"{name}_cpu_ok", cpu),
             prologue.template(weights, arena_bytes > 0).substitute(values),
             memory_text(cpu.pointer_bytes),
+            halves_text(cpu),
         )
     )
 

@@ -140,8 +140,11 @@ def convert(fn: Function, a: Value, of: DType, to: DType, lanes: int) -> Value:
     if of.is_float and to.is_float:
         if of.bytes == to.bytes:  # f16 and bf16
             a, source = fn.value(f"fpext {source} {a} to {vector('float', lanes)}"), vector("float", lanes)
+            of = F32
         elif of.bytes == 8 and to.bytes == 2:  # LLVM would call a function
-            a, source = _to_odd(fn, a, lanes), vector("float", lanes)
+            a, source, of = _to_odd(fn, a, lanes), vector("float", lanes), F32
+        if to.name == "bf16" and of == F32:
+            return _to_bfloat(fn, a, lanes)
         return fn.value(f"{'fpext' if of.bytes < to.bytes else 'fptrunc'} {source} {a} to {target}")
     if of.is_float:
         return _truncated(fn, a, of, to, lanes)
@@ -150,6 +153,25 @@ def convert(fn: Function, a: Value, of: DType, to: DType, lanes: int) -> Value:
     if of.name == "bool" or of.bytes < to.bytes:
         return fn.value(f"{'sext' if of.is_signed else 'zext'} {source} {a} to {target}")
     return a if of.bytes == to.bytes else fn.value(f"trunc {source} {a} to {target}")
+
+
+def _to_bfloat(fn: Function, a: Value, lanes: int) -> Value:
+    """A float as a bfloat, half to even; LLVM would call a function for it on most processors."""
+    wide, short, test = vector("i32", lanes), vector("i16", lanes), vector("i1", lanes)
+
+    def both(value: int) -> Value:
+        return fn.splat(str(value), "i32", lanes)
+
+    bits = fn.value(f"bitcast {vector('float', lanes)} {a} to {wide}")
+    upper = fn.value(f"lshr {wide} {bits}, {both(16)}")
+    odd = fn.value(f"and {wide} {upper}, {both(1)}")
+    carried = fn.value(f"add {wide} {bits}, {fn.value(f'add {wide} {odd}, {both(0x7FFF)}')}")
+    rounded = fn.value(f"lshr {wide} {carried}, {both(16)}")
+    nan = fn.value(f"fcmp uno {vector('float', lanes)} {a}, {a}")
+    quiet = fn.value(f"or {wide} {upper}, {both(0x40)}")
+    chosen = fn.value(f"select {test} {nan}, {wide} {quiet}, {wide} {rounded}")
+    halved = fn.value(f"trunc {wide} {chosen} to {short}")
+    return fn.value(f"bitcast {short} {halved} to {vector('bfloat', lanes)}")
 
 
 def _truncated(fn: Function, a: Value, of: DType, to: DType, lanes: int) -> Value:

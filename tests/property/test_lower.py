@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from gcomp.evaluate import evaluate_op
 from gcomp.expand import expanded
 from gcomp.interpret import interpret
 from gcomp.lowering import lower_op
-from gcomp.op import Argument, Operator, constant_value, operators
+from gcomp.op import operators
 from gcomp.tolerance import mismatch
-from gcomp.types import Array
-from tests.samples import array_for, sample
+from tests.samples import operand_arrays, sample
 
 
 def placed_samples() -> list[tuple[str, int]]:
@@ -20,18 +18,6 @@ def placed_samples() -> list[tuple[str, int]]:
     return [
         (name, place) for name, cls in sorted(operators().items()) for place, _ in enumerate(cls.samples())
     ]
-
-
-def operand_arrays(op: Operator) -> list[Array | None]:
-    """The arrays of the constants, and seeded ones for the arguments, the same one for the same argument."""
-    rng, given = np.random.default_rng(3), dict[object, Array]()
-    for value in op.inputs:
-        known = constant_value(value)
-        if known is not None:
-            given[value] = known
-        elif value not in given and isinstance(value.owner, Argument):
-            given[value] = np.asarray(array_for(value.owner, rng))
-    return [None if value is None else given[value] for value in op.operands]
 
 
 @pytest.mark.parametrize(("name", "place"), placed_samples())

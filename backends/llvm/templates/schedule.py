@@ -9,12 +9,16 @@ from gcomp.types import F32
 from ..cpu import Cpu
 
 LOADS_PER_CYCLE = 2
-SCALAR_LOAD, VECTOR_LOAD = 0.12, 0.35
-"""Cycles that a load costs although load units are idle: it competes for issue slots; vectors of weights also come from
-the second level of cache."""
+SCALAR_LOAD, NEAR_LOAD, FAR_LOAD = 0.12, 0.25, 0.5
+"""Cycles that a load costs although load units are idle, as it competes for issue slots: of one input element, and of a
+vector of weights from the first or a further level of cache."""
+NEAR = 24 << 10
+"""Bytes of a panel of weights that stay in the first level between two tiles."""
 FMA_LATENCY = 4
 TILE_OVERHEAD = 15
 """Cycles to drain and refill the pipeline between two tiles, beside one for each vector stored."""
+OPEN_LINES, QUEUED = 16, 6
+"""Cache lines that may be on their way at once, and cycles that each further one of a tile's results waits."""
 WIDEST = 8
 """Vectors in a panel, at most."""
 
@@ -74,24 +78,28 @@ def choose(
         total = 0.0
         for across in balanced(vectors, tile.vectors):
             for down in balanced(rows, tile.rows):
-                step = _step(cpu, down.size, across.size, tile.taps, kernel, stride, dilation)
-                total += across.count * down.count * (step * steps + down.size * across.size + TILE_OVERHEAD)
+                panel = across.size * cpu.vector_bytes * kernel * steps
+                weight = NEAR_LOAD if panel <= NEAR else FAR_LOAD
+                step = _step(cpu, Tile(down.size, across.size, tile.taps), weight, kernel, stride, dilation)
+                stored = down.size * across.size
+                between = TILE_OVERHEAD + stored + QUEUED * max(0, stored - OPEN_LINES)
+                total += across.count * down.count * (step * steps + between)
         return total, tile.rows * tile.vectors
 
     return min(candidates or [Tile(1, 1)], key=cost)
 
 
-def _step(cpu: Cpu, rows: int, vectors: int, most: int, kernel: int, stride: int, dilation: int) -> float:
-    """Cycles for all taps of one step in one tile."""
+def _step(cpu: Cpu, tile: Tile, weight: float, kernel: int, stride: int, dilation: int) -> float:
+    """Cycles for all taps of one step in one tile; `weight` is what loading a vector of weights costs."""
     cycles = 0.0
-    for group in balanced(kernel, most):
+    for group in balanced(kernel, tile.taps):
         for _ in range(group.count):
-            places = {row * stride + tap * dilation for row in range(rows) for tap in range(group.size)}
-            scalars, weights = len(places), group.size * vectors
-            fused = rows * vectors * group.size
+            places = {row * stride + tap * dilation for row in range(tile.rows) for tap in range(group.size)}
+            scalars, weights = len(places), group.size * tile.vectors
+            fused = tile.rows * tile.vectors * group.size
             loads = (scalars + weights) / LOADS_PER_CYCLE
             cycles += max(fused / cpu.fma_units, loads, FMA_LATENCY * group.size)
-            cycles += SCALAR_LOAD * scalars + VECTOR_LOAD * weights
+            cycles += SCALAR_LOAD * scalars + weight * weights
     return cycles
 
 

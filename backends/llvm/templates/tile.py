@@ -121,14 +121,15 @@ class Contraction:
         weights = depth * self.outer.kernel * self.inner.kernel * self.vectors * self.lanes
         if panels == 1 or x + out // panels <= CACHE:
             return None
-        budget = RESIDENT_BLOCK if weights <= CACHE // 2 else CACHE // 2
-        if weights > CACHE // 2 and ceildiv(x, budget) * weights + x > panels * x + weights:
+        resident = weights <= CACHE // 2
+        blocks = ceildiv(x, RESIDENT_BLOCK if resident else CACHE)
+        if not resident and blocks * weights + x > panels * x + weights:
             return None
         if self.outer.extent > 1:
-            return max(1, budget // place)
+            return ceildiv(self.outer.extent, blocks)
         if not self.inner.interior(0, self.inner.extent):
             return None
-        return max(4, budget // (depth * self.inner.stride * self.tile.rows))
+        return max(4, ceildiv(ceildiv(self.inner.extent, self.tile.rows), blocks))
 
     def _panels(self) -> list[Run]:
         """Runs of panels; those with lanes that are not there stand alone, so that their place is known."""
