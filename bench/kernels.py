@@ -1,4 +1,4 @@
-"""`python -m bench kernels`: each template on known shapes, as a share of the peak measured in the same run."""
+"""`python -m bench kernels`: templates on known shapes, as a share of the peak measured in the same run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .rows import BARRED, ROWS, Row
 from .single import empty, in_memory, logical, single
 
 FLUSHED = 96 << 20
-"""Bytes streamed through the caches before each run: weights are then out of the caches that belong to one core."""
+"""Bytes streamed through the caches before each run: weights are then out of the caches of this core."""
 BAR = 0.9
 CLOSE = 1e-5
 """Largest error allowed, relative to the largest element."""
@@ -41,7 +41,7 @@ class Measured:
 
 
 def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
-    """Checks the kernel of a row against numpy, then times single calls, each after weights left the core's caches.
+    """Checks the kernel of a row against numpy, then times single calls, weights being out of the caches.
 
     What feeds and takes the results is in the caches, as far as it fits, as it is within a network. Raises
     `ArithmeticError` for a wrong result, `LookupError` where no template takes the row.

@@ -16,7 +16,7 @@ from gcomp.backends.llvm.jit import emit_object, load_objects
 from gcomp.types import F32
 
 ACCUMULATORS = 16
-"""Enough independent sums to hide the latency of two units, few enough for 32 registers (12 where there are 16)."""
+"""Independent sums, enough to hide the latency of two units (12 where there are only 16 registers)."""
 ITERATIONS = 20_000
 BURSTS = 15
 

@@ -24,7 +24,7 @@ from gcomp.types import Array, Layout, TensorType
 
 SYMBOL = "kernel"
 BLOB = 16 << 20
-"""Bytes of the allocation that weights lie in: as large as those of modules, for which the system uses large pages."""
+"""Bytes of the allocation that weights lie in: like those of modules, large enough for large pages."""
 
 Tail = Callable[..., Expr]
 """`(anchor's element, tensors of the extra operands, axes)` to the element that is stored."""
@@ -48,7 +48,7 @@ class Single:
         return assembly(self.text(), self.problem.cpu, self.emitted.optimise)
 
     def load(self) -> Callable[[Sequence[Array]], Callable[[], int]]:
-        """Compiles; what it returns binds memory (operands in order, then the result) to a call without arguments."""
+        """Compiles; what it returns binds memory (operands in order, then the result) to a call."""
         loaded = load_objects([emit_object(self.text(), self.problem.cpu, self.emitted.optimise)], [SYMBOL])
         prototype = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * len(self.emitted.arguments))
         function = prototype(loaded.addresses[SYMBOL])
@@ -88,7 +88,7 @@ def problem_for(
 ) -> Problem:
     """`op` alone, or followed by `tail`, which may read `extra` operands.
 
-    `constants` and `layouts` are by operand; the extra operands have the result's layout where they have its rank.
+    `constants` and `layouts` are by operand; extra operands of the result's rank have its layout.
     """
     constants, layouts = constants or {}, layouts or {}
     values = [None if v is None else v.type.with_layout(layouts.get(i)) for i, v in enumerate(op.operands)]
@@ -156,6 +156,8 @@ def empty(type: TensorType) -> Array:
 def copied(array: Any, room: int = 1) -> Array:
     """An aligned copy, in memory of at least `room` bytes."""
     source = np.ascontiguousarray(array)
-    memory: Array = aligned(max(source.nbytes, room))[: source.nbytes].view(source.dtype).reshape(source.shape)
+    memory: Array = (
+        aligned(max(source.nbytes, room))[: source.nbytes].view(source.dtype).reshape(source.shape)
+    )
     memory[...] = source
     return memory

@@ -18,7 +18,7 @@ from . import cache
 from .abi import TENSOR_TYPE
 from .cpu import Cpu
 from .emit import Function
-from .jit import emit_object
+from .jit import emit_object, llvm_version
 from .problem import Argument, Emitted
 from .select import NAME, Selection, select
 
@@ -89,9 +89,8 @@ class Program:
 
     def objects(self) -> list[bytes]:
         """Object code of every kernel, from the cache where it is there, and of the entry function."""
-        return [_object(unit, self.cpu) for unit in self.units.values()] + [
-            emit_object(self.entry, self.cpu, False)
-        ]
+        modules = [(unit.text, unit.optimise) for unit in self.units.values()] + [(self.entry, False)]
+        return [object_code(text, self.cpu, optimise) for text, optimise in modules]
 
 
 def build(plan: Plan, cpu: Cpu, name: str, templates: bool) -> Program:
@@ -185,11 +184,12 @@ def attributes(cpu: Cpu) -> str:
     )
 
 
-def _object(unit: Unit, cpu: Cpu) -> bytes:
-    key = cache.key("kernel", unit.text, unit.optimise, str(cpu))
+def object_code(text: str, cpu: Cpu, optimise: bool) -> bytes:
+    """The object for a module's text, from the cache if it was made before."""
+    key = cache.key("object", llvm_version(), text, optimise, cpu)
     data = cache.get(key)
     if data is None:
-        data = emit_object(unit.text, cpu, unit.optimise)
+        data = emit_object(text, cpu, optimise)
         cache.put(key, data)
     return data
 

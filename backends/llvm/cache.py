@@ -18,6 +18,8 @@ from functools import cache
 from pathlib import Path
 
 from gcomp.diagnostics import BuildError
+from gcomp.native import aligned
+from gcomp.types import Array
 
 LIMIT = 1 << 30
 """Bytes that the folder may hold; beyond it those entries go that have not been used for longest."""
@@ -41,11 +43,17 @@ def get(name: str) -> bytes | None:
 
     Raises `BuildError` if `GCOMP_CACHE` names a folder that cannot be used.
     """
+    found = read(name)
+    return None if found is None else found.tobytes()
+
+
+def read(name: str) -> Array | None:
+    """The entry as bytes in memory aligned to 64, without a copy. Raises as `get`."""
     store = _store(os.environ.get("GCOMP_CACHE"))
-    return store.get(name) if store else None
+    return store.read(name) if store else None
 
 
-def put(name: str, data: bytes) -> None:
+def put(name: str, data: bytes | memoryview) -> None:
     """Keeps `data` as the entry `name`; processes may do so at once. Raises as `get`, warns if it cannot."""
     store = _store(os.environ.get("GCOMP_CACHE"))
     if store:
@@ -61,26 +69,33 @@ class Store:
     _bytes: int | None = field(default=None, init=False)
 
     def get(self, name: str) -> bytes | None:
+        found = self.read(name)
+        return None if found is None else found.tobytes()
+
+    def read(self, name: str) -> Array | None:
         path = self.folder / name
         try:
-            text = path.read_bytes()
+            with open(path, "rb") as file:
+                head = file.read(len(_MAGIC) + _DIGEST)
+                data = aligned(max(0, os.fstat(file.fileno()).st_size - len(head)))
+                count = file.readinto(data.data)
         except OSError:
             return None
-        start = len(_MAGIC) + _DIGEST
-        if text[:start] != _MAGIC + hashlib.sha256(text[start:]).digest():
+        if count != data.size or head != _MAGIC + hashlib.sha256(data.data).digest():
             path.unlink(missing_ok=True)
             return None
         with suppress(OSError):  # another process may have just removed it
             os.utime(path)  # the time of last use
-        return text[start:]
+        return data
 
-    def put(self, name: str, data: bytes) -> None:
-        content = _MAGIC + hashlib.sha256(data).digest() + data
+    def put(self, name: str, data: bytes | memoryview) -> None:
+        head = _MAGIC + hashlib.sha256(data).digest()
         try:
             handle, temporary = tempfile.mkstemp(prefix=".new-", dir=self.folder)
             try:
                 with os.fdopen(handle, "wb") as file:
-                    file.write(content)
+                    file.write(head)
+                    file.write(data)
                 os.replace(temporary, self.folder / name)
             except BaseException:
                 os.unlink(temporary)
@@ -88,7 +103,7 @@ class Store:
         except OSError as error:
             warnings.warn(f"gcomp's cache {self.folder} cannot be written: {error}", stacklevel=3)
             return
-        self._bytes = self._size() if self._bytes is None else self._bytes + len(content)
+        self._bytes = self._size() if self._bytes is None else self._bytes + len(head) + len(data)
         if self._bytes > self.limit:
             self._bytes = self._evict()
 

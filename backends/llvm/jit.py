@@ -52,6 +52,11 @@ def joined(parts: Sequence[tuple[str, bool]], cpu: Cpu, as_assembly: bool) -> st
         return str(machine.emit_assembly(first)) if as_assembly else str(first)
 
 
+def llvm_version() -> str:
+    """The version of LLVM that generates code."""
+    return ".".join(map(str, llvm.llvm_version_info))
+
+
 @dataclass(frozen=True)
 class Loaded:
     """Object code in this process; the addresses hold while `owner` lives."""

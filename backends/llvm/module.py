@@ -19,9 +19,9 @@ from gcomp.types import Array
 from gcomp.version import __version__
 
 from .abi import Weights, identifier, prologue_text
-from .build import Program, build
+from .build import Program, build, object_code
 from .cpu import Cpu, host
-from .jit import emit_object, load_objects
+from .jit import load_objects
 
 
 def compile_graph(graph: Graph, cpu: Cpu, name: str, templates: bool) -> LLVMModule:
@@ -145,7 +145,7 @@ class LLVMModule(Module):
         )
 
     def prologue_object(self, weights: Weights) -> bytes:
-        return emit_object(self.prologue_text(weights), self.artefact.cpu, False)
+        return object_code(self.prologue_text(weights), self.artefact.cpu, False)
 
     def save(self, path: str | Path) -> list[Path]:
         from .save import save

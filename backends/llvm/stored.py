@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-import numpy as np
-
 from gcomp.diagnostics import BuildError
 from gcomp.ir import Graph
-from gcomp.native import Port, aligned
+from gcomp.native import Port
 from gcomp.target import Module
 from gcomp.types import DTYPES
 
@@ -27,12 +25,11 @@ def keep(name: str, cpu: Cpu, module: Module) -> None:
     if not isinstance(module, LLVMModule) or module.artefact.weights.nbytes > LARGEST:
         return
     artefact = module.artefact
-    manifest = artefact.manifest
-    head = json.dumps({"manifest": manifest, "objects": [len(data) for data in artefact.objects]}).encode()
-    size = len(head).to_bytes(8, "little")
-    cache.put(
-        cache.key("module", name, cpu), b"".join([size, head, *artefact.objects, artefact.weights.data])
-    )
+    sizes = [len(data) for data in artefact.objects]
+    head = json.dumps({"manifest": artefact.manifest, "objects": sizes}).encode()
+    code = b"".join([len(head).to_bytes(8, "little"), head, *artefact.objects])
+    cache.put(cache.key("weights", name, cpu), artefact.weights.data)
+    cache.put(cache.key("module", name, cpu), code)
 
 
 def restore(name: str, cpu: Cpu, again: Callable[[], Module]) -> LLVMModule | None:
@@ -47,8 +44,8 @@ def restore(name: str, cpu: Cpu, again: Callable[[], Module]) -> LLVMModule | No
             raise BuildError(f"{name}: compiled again it runs on the host in part; clear the cache")
         return module.graph, module.program
 
-    data = cache.get(cache.key("module", name, cpu))
-    if data is None:
+    data, weights = cache.get(cache.key("module", name, cpu)), cache.read(cache.key("weights", name, cpu))
+    if data is None or weights is None:
         return None
     view = memoryview(data)
     at = 8 + int.from_bytes(view[:8], "little")
@@ -58,8 +55,6 @@ def restore(name: str, cpu: Cpu, again: Callable[[], Module]) -> LLVMModule | No
         objects.append(bytes(view[at : at + size]))
         at += size
     manifest = head["manifest"]
-    weights = aligned(manifest["weights_bytes"])
-    weights[:] = np.frombuffer(view[at:], np.uint8)
     target = manifest["target"]
     made_for = Cpu(target["triple"], target["cpu"], tuple(target["features"]))
     inputs, outputs = (

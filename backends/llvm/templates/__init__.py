@@ -16,9 +16,11 @@ Match = Callable[[Problem], Emitted | None]
 
 
 def template_for(anchor: type[Operator]) -> Match | None:
-    """What tries the templates that take operators of this class, in order of their names; None if there are none."""
+    """What tries the templates for an operator class, in order of their names; None if there are none."""
     matches = overrides().get(anchor)
-    return None if matches is None else lambda problem: next(filter(None, (m(problem) for m in matches)), None)
+    return (
+        None if matches is None else lambda problem: next(filter(None, (m(problem) for m in matches)), None)
+    )
 
 
 @cache

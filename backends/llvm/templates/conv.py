@@ -1,4 +1,4 @@
-"""Direct convolution of f32 in two dimensions, into channels-last results; edges are known, no halo is read."""
+"""Direct convolution of f32 in two dimensions, into channels-last results, without padding the input."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .frame import Frame, is_f32
 from .packing import pack
 from .schedule import choose, lanes_of
 from .tile import Axis, Contraction, Weights
-from .windows import axes_of, is_channels_last
+from .windows import axes_of, channels_in_memory, is_channels_last
 
 ANCHORS: tuple[type[Operator], ...] = (Conv,)
 
 
 def match(problem: Problem) -> Emitted | None:
-    """A kernel for a Conv with constant filters whose result is channels-last; its input may be that or row-major.
+    """A kernel for a Conv with constant filters and a channels-last result; the input may be row-major.
 
     Groups must divide evenly into vectors.
     """
@@ -48,8 +48,7 @@ class _Convolution:
         self.lanes = lanes_of(problem.cpu)
         self.group = op.group
         self.filters, self.depth = w.shape[0] // op.group, w.shape[1]
-        out = problem.results[0].type
-        room = self.filters if op.group > 1 else int(out.physical[-1])
+        room = self.filters if op.group > 1 else channels_in_memory(problem.results[0])
         self.vectors = room // self.lanes
         batch, channel, *space = (0, 3, 1, 2) if x.type.layout is not None else (0, 1, 2, 3)
         self.batch_step, self.channel_step = x.strides[batch], x.strides[channel]
@@ -78,12 +77,14 @@ class _Convolution:
             weights = fn.element(w, fn.mul(g, self.vectors * panel), "float")
             self._image(fn.element(x, at, "float"), weights, panel, bias, n, g, outer, inner, epilogue)
 
-        images = int(self.problem.results[0].type.static_shape[0])
-        self.fn.loop(0, images, 1, lambda n, _: self.fn.loop(0, self.group, 1, lambda g, _: one(n, g)) and None)
+        images = self.problem.results[0].type.static_shape[0]
+        self.fn.loop(
+            0, images, 1, lambda n, _: self.fn.loop(0, self.group, 1, lambda g, _: one(n, g)) and None
+        )
         return self.frame.finish("conv")
 
     def _axes(self, epilogue: Epilogue) -> tuple[Axis, Axis]:
-        """Height and width as the outer axis and that of register tiles, which is the longer where one has size 1.
+        """Height and width as the outer axis and that of register tiles, the longer where one has size 1.
 
         Pixels of a 1x1 convolution form one axis where memory allows.
         """
@@ -132,7 +133,19 @@ class _Convolution:
         weights = Weights(w, None, panel, self.problem.cpu.vector_bytes, self.filters)
         whole = self.filters // lanes
         Contraction(
-            fn, lanes, outer, inner, self.depth, self.channel_step, self.vectors, whole, self.tile, x, weights, initial, store
+            fn,
+            lanes,
+            outer,
+            inner,
+            self.depth,
+            self.channel_step,
+            self.vectors,
+            whole,
+            self.tile,
+            x,
+            weights,
+            initial,
+            store,
         ).emit()
 
     def _bias(self, pointer: Value, channel: Value, active: int) -> Value:

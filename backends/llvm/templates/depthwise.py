@@ -13,7 +13,7 @@ from ..problem import Emitted, Problem, View
 from .frame import Frame, is_f32
 from .schedule import lanes_of
 from .tile import Axis, multiply_add
-from .windows import Span, axes_of, is_channels_last, over_windows, taps_of
+from .windows import Span, axes_of, channels_in_memory, is_channels_last, over_windows, taps_of
 
 ANCHORS: tuple[type[Operator], ...] = (Conv,)
 
@@ -23,7 +23,7 @@ MOST_TAPS = 128
 
 
 def match(problem: Problem) -> Emitted | None:
-    """A kernel for a Conv with as many groups as input and output channels, constant filters, all channels-last."""
+    """A kernel for a channels-last Conv with a constant filter for each channel."""
     op, x, w, out = problem.anchor, problem.view(0), problem.view(1), problem.results[0]
     if not isinstance(op, Conv) or x is None or w is None or w.array is None or w.type.rank != 4:
         return None
@@ -48,7 +48,7 @@ class _Depthwise:
         self.fn = self.frame.fn
         self.lanes = lanes_of(problem.cpu)
         self.channels = w.shape[0]
-        self.vectors = int(problem.results[0].type.physical[-1]) // self.lanes
+        self.vectors = channels_in_memory(problem.results[0]) // self.lanes
         self.height, self.width = axes_of(op.geometry, x.strides[1:3])
         self.type = vector("float", self.lanes)
         self.has_bias = op.b is not None
@@ -59,7 +59,7 @@ class _Depthwise:
         self.bias = frame.operand(2) if self.has_bias else None
         self.weights = frame.packed(1, self._pack)
         self.epilogue = frame.epilogue()
-        images = int(self.problem.results[0].type.static_shape[0])
+        images = self.problem.results[0].type.static_shape[0]
         whole = self.channels // self.lanes
         over_windows(self.fn, images, self.vectors, whole, self.height, self.width, self._tile(), self._body)
         return frame.finish("depthwise")
@@ -98,7 +98,9 @@ class _Depthwise:
             base = fn.add(base, fn.mul(place, step))
         source = fn.element(self.x, base, "float")
         for (down, across), targets in sorted(uses.items()):
-            element = fn.load(fn.element(source, down * height.step + across * width.step, "float"), self.type, 4)
+            element = fn.load(
+                fn.element(source, down * height.step + across * width.step, "float"), self.type, 4
+            )
             for at, tap in targets:
                 if tap not in known:
                     known[tap] = fn.load(fn.element(weights, tap * lanes, "float"), self.type, 4)
@@ -108,7 +110,7 @@ class _Depthwise:
             self.epilogue.store(value, index, 1, lanes, self._active(c))
 
     def _uses(self, rows: Span, columns: Span) -> dict[tuple[int, int], list[tuple[tuple[int, int], int]]]:
-        """Per input element, as its distance from the first place of the tile: (result, tap) that it enters."""
+        """Per input element, by its distance from the tile's first place: the (result, tap) that it is in."""
         found: dict[tuple[int, int], list[tuple[tuple[int, int], int]]] = {}
         for i in range(rows.size):
             for j in range(columns.size):

@@ -18,7 +18,7 @@ KERNEL = "kernel"
 class Frame:
     """A kernel under construction for a problem.
 
-    Operands and result may share memory where the plan works in place, so only packed constants are `noalias`.
+    Operands and result may share memory where the plan works in place: only packed constants are `noalias`.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -47,7 +47,11 @@ class Frame:
         """What stores results; its operands and the result become parameters."""
         stage = self.problem.epilogue
         read = {} if stage is None else {id(x.tensor) for x in walk(stage.value) if isinstance(x, Load)}
-        places = [i for i, tensor in enumerate(self.problem.kernel.operands) if tensor is not None and id(tensor) in read]
+        places = [
+            i
+            for i, tensor in enumerate(self.problem.kernel.operands)
+            if tensor is not None and id(tensor) in read
+        ]
         pointers = {place: self._pointer(place) for place in places}
         return Epilogue(self.problem, self.fn, pointers, self._parameter("ptr", Argument("result")))
 

@@ -1,4 +1,4 @@
-"""Matrix products of f32: packed constant or dynamic right sides, batches, and the vector times matrix case."""
+"""Matrix products of f32: packed constant or dynamic right sides, batches, vectors times matrices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gcomp.dim import ceildiv
 from gcomp.op import Operator
 from gcomp.ops.linear import Gemm, MatMul
 from gcomp.types import Array
@@ -16,7 +15,7 @@ from ..emit import Function, Value, lane_mask, number, vector
 from ..problem import Emitted, Epilogue, Problem, View
 from .frame import Frame, is_f32
 from .packing import pack
-from .schedule import Run, Tile, balanced, choose, lanes_of
+from .schedule import Run, Tile, balanced, choose, lanes_of, pieces
 from .tile import Axis, Contraction, Weights, multiply_add
 
 ANCHORS: tuple[type[Operator], ...] = (Gemm, MatMul)
@@ -30,9 +29,14 @@ WORTH_PACKING = 32
 
 
 def match(problem: Problem) -> Emitted | None:
-    """A kernel for Gemm or MatMul over row-major f32 matrices, whose right side is not transposed in memory."""
+    """A kernel for Gemm or MatMul of row-major f32; a dynamic right side must not be transposed."""
     op, a, b = problem.anchor, problem.view(0), problem.view(1)
-    if a is None or b is None or not is_f32(a, b, *problem.results) or problem.results[0].type.layout is not None:
+    if (
+        a is None
+        or b is None
+        or not is_f32(a, b, *problem.results)
+        or problem.results[0].type.layout is not None
+    ):
         return None
     if a.type.layout is not None or b.type.layout is not None or min(a.type.rank, b.type.rank) < 2:
         return None
@@ -70,11 +74,16 @@ class _Product:
         self.depth = a.type.static_shape[-2 if trans_a else -1]
         row, self.depth_step = (a.strides[-1], a.strides[-2]) if trans_a else (a.strides[-2], a.strides[-1])
         self.columns = self.shape[-1]
-        self.vectors = ceildiv(self.columns, self.lanes)
+        self.vectors = pieces(self.columns, self.lanes)
         self.packed = b.array is not None and b.type.rank == 2
         rank = len(self.shape)
         self.places = [
-            _Place(axis, self.shape[axis], row if axis == rank - 2 else _step(a, axis - rank), _step(b, axis - rank))
+            _Place(
+                axis,
+                self.shape[axis],
+                row if axis == rank - 2 else _step(a, axis - rank),
+                _step(b, axis - rank),
+            )
             for axis in range(rank - 1)
             if self.shape[axis] > 1
         ]
@@ -130,7 +139,13 @@ class _Product:
         return places, rows
 
     def _batches(
-        self, batch: Sequence[_Place], rows: _Place, x: Value, w: Value, epilogue: Epilogue, index: list[Value]
+        self,
+        batch: Sequence[_Place],
+        rows: _Place,
+        x: Value,
+        w: Value,
+        epilogue: Epilogue,
+        index: list[Value],
     ) -> None:
         if not batch:
             self._matrix(rows, x, w, epilogue, index)
@@ -188,7 +203,7 @@ class _Product:
         ).emit()
 
     def _in_place(self, rows: _Place, w: Value) -> Weights:
-        """A right side known only at run time, as it lies; rows that fall on the same cache sets are packed first."""
+        """A right side known only at run time, as it lies; packed where rows share a few cache sets."""
         fn, lanes, step = self.fn, self.lanes, self.b.strides[-2]
         aliased = step * 4 % ALIASED == 0 and rows.extent >= WORTH_PACKING and self.columns % lanes == 0
         if not aliased:
@@ -222,7 +237,8 @@ class _Product:
         if self.addend is None or not isinstance(op, Gemm):
             return ["zeroinitializer"] * (count * vectors)
         c = self.problem.view(2)
-        assert c is not None
+        if c is None:
+            raise ValueError("the addend of a Gemm is not in memory")
         down, across = (_step(c, axis) for axis in (-2, -1))
         values: list[Value] = []
         for row in range(count if down else 1):
@@ -247,7 +263,9 @@ class _Product:
         factor = self.fn.splat(number(beta, self.a.type.dtype), "float", self.lanes)
         return self.fn.value(f"fmul {vector('float', self.lanes)} {value}, {factor}")
 
-    def _stream(self, x: Value, w: Value, place_of: Callable[[Value, Value], list[Value]], epilogue: Epilogue) -> None:
+    def _stream(
+        self, x: Value, w: Value, place_of: Callable[[Value, Value], list[Value]], epilogue: Epilogue
+    ) -> None:
         """One row times two panels of `STREAM` vectors at once, so that memory delivers from two places."""
         fn, lanes = self.fn, self.lanes
         half, type = self._streamed // 2, vector("float", lanes)
@@ -264,7 +282,9 @@ class _Product:
                 for side, panel in enumerate(panels):
                     row = fn.element(panel, fn.mul(k, STREAM * lanes), "float")
                     for v in range(STREAM):
-                        weight = fn.load(fn.element(row, v * lanes, "float"), type, self.problem.cpu.vector_bytes)
+                        weight = fn.load(
+                            fn.element(row, v * lanes, "float"), type, self.problem.cpu.vector_bytes
+                        )
                         at = side * STREAM + v
                         values[at] = multiply_add(fn, spread, weight, values[at], lanes)
                 return values

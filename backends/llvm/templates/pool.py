@@ -6,14 +6,15 @@ from math import prod
 
 from gcomp.op import Operator
 from gcomp.ops.pool import AveragePool, GlobalAveragePool, MaxPool
+from gcomp.ops.window import numbers
 from gcomp.types import F32
 
 from ..emit import Function, Value, number, vector
 from ..problem import Emitted, Problem, View
 from .frame import Frame, is_f32
-from .schedule import Run, balanced, lanes_of
+from .schedule import Run, balanced, lanes_of, pieces
 from .tile import Axis
-from .windows import Span, axes_of, is_channels_last, over_windows, taps_of
+from .windows import Span, axes_of, channels_in_memory, is_channels_last, over_windows, taps_of
 
 ANCHORS: tuple[type[Operator], ...] = (MaxPool, AveragePool, GlobalAveragePool)
 
@@ -23,7 +24,7 @@ TOGETHER = 8
 
 
 def match(problem: Problem) -> Emitted | None:
-    """A kernel for MaxPool and AveragePool, channels-last to channels-last, and GlobalAveragePool from channels-last."""
+    """A kernel for a pool of channels-last f32 into that layout, GlobalAveragePool also into row-major."""
     op, x, out = problem.anchor, problem.view(0), problem.results[0]
     lanes = lanes_of(problem.cpu)
     if x is None or x.type.rank != 4 or not is_f32(x, out) or not is_channels_last(x, lanes):
@@ -53,7 +54,7 @@ class _Windows:
     def emit(self) -> Emitted:
         self.x = self.frame.operand(0)
         self.epilogue = self.frame.epilogue()
-        vectors = int(self.problem.results[0].type.physical[-1]) // self.lanes
+        vectors = channels_in_memory(self.problem.results[0]) // self.lanes
         images = self.view.type.static_shape[0]
         tile = (1, max(1, min(self.width.extent, self.problem.cpu.vector_registers // 4)))
         whole = self.channels // self.lanes
@@ -86,7 +87,9 @@ class _Windows:
                     value = known[place] if value is None else self._combine(value, known[place])
             value = self._leave(value, rows.known, columns.known + j)
             index = [n, fn.mul(c, self.lanes), fn.add(rows.place, 0), fn.add(columns.place, j)]
-            active = None if c.startswith("%") else min(self.lanes, max(0, self.channels - int(c) * self.lanes))
+            active = (
+                None if c.startswith("%") else min(self.lanes, max(0, self.channels - int(c) * self.lanes))
+            )
             self.epilogue.store(value, index, 1, self.lanes, active)
 
     def _combine(self, a: Value, b: Value) -> Value:
@@ -107,8 +110,8 @@ class _Windows:
         """The elements of a window along an axis that count: those in the input, or in its padding too."""
         if not (isinstance(self.op, AveragePool) and self.op.count_include_pad):
             return len(taps_of(axis, place))
-        end = self.op.geometry.pads_end[which]
-        padded = Axis(axis.extent, axis.size + axis.pad + int(end), 1, axis.kernel, axis.stride, axis.dilation, 0)
+        end = numbers(self.op.geometry.pads_end)[which]
+        padded = Axis(axis.extent, axis.size + axis.pad + end, 1, axis.kernel, axis.stride, axis.dilation, 0)
         return len(taps_of(padded, place))
 
 
@@ -127,8 +130,9 @@ def _whole_images(problem: Problem, x: View) -> Emitted:
     fn, type = frame.fn, vector("float", lanes)
     source, epilogue = frame.operand(0), frame.epilogue()
     images, channels, height, width = x.type.static_shape
-    room = problem.results[0].type.physical[-1] if problem.results[0].type.layout is not None else channels
-    vectors, whole = -(-int(room) // lanes), channels // lanes
+    out = problem.results[0]
+    room = channels if out.type.layout is None else channels_in_memory(out)
+    vectors, whole = pieces(room, lanes), channels // lanes
     divisor = fn.splat(number(float(height * width), F32), "float", lanes)
 
     def sums(n: Value, c: Value, size: int) -> None:
@@ -140,7 +144,8 @@ def _whole_images(problem: Problem, x: View) -> Emitted:
                 base = fn.element(source, place, "float")
                 loads = [fn.load(fn.element(base, v * lanes, "float"), type, 4) for v in range(size)]
                 return [
-                    fn.value(f"fadd {type} {value}, {load}") for value, load in zip(values, loads, strict=True)
+                    fn.value(f"fadd {type} {value}, {load}")
+                    for value, load in zip(values, loads, strict=True)
                 ]
 
             return fn.loop(0, width, 1, pixel, [(type, value) for value in values])

@@ -1,4 +1,4 @@
-"""Which register tile a contraction uses: the cheapest under a small model of the processor, nothing measured."""
+"""Which register tile a contraction uses: the cheapest under a small model of the processor."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ..cpu import Cpu
 
 LOADS_PER_CYCLE = 2
 SCALAR_LOAD, NEAR_LOAD, FAR_LOAD = 0.12, 0.25, 0.5
-"""Cycles that a load costs although load units are idle, as it competes for issue slots: of one input element, and of a
-vector of weights from the first or a further level of cache."""
+"""Cycles that a load costs although load units are idle, as it competes for issue slots: of an input element,
+of a vector of weights from the first level of cache, and from a further one."""
 NEAR = 24 << 10
 """Bytes of a panel of weights that stay in the first level between two tiles."""
 FMA_LATENCY = 4
 TILE_OVERHEAD = 15
 """Cycles to drain and refill the pipeline between two tiles, beside one for each vector stored."""
 OPEN_LINES, QUEUED = 16, 6
-"""Cache lines that may be on their way at once, and cycles that each further one of a tile's results waits."""
+"""Cache lines that may be on their way at once, and cycles that each further one of a tile waits."""
 WIDEST = 8
 """Vectors in a panel, at most."""
 
@@ -36,11 +36,16 @@ class Run:
         return self.start + self.count * self.size
 
 
+def pieces(extent: int, most: int) -> int:
+    """How many pieces of at most `most` it takes."""
+    return -(-extent // most)
+
+
 def balanced(extent: int, most: int) -> list[Run]:
     """`extent` cut in as few pieces of at most `most` as possible, all of one size or one less."""
-    pieces = -(-extent // most)
-    size, larger = divmod(extent, pieces)
-    runs = [Run(0, larger, size + 1), Run(larger * (size + 1), pieces - larger, size)]
+    count = pieces(extent, most)
+    size, larger = divmod(extent, count)
+    runs = [Run(0, larger, size + 1), Run(larger * (size + 1), count - larger, size)]
     return [run for run in runs if run.count]
 
 
@@ -58,17 +63,17 @@ def choose(
 ) -> Tile:
     """The tile for `rows` positions by `vectors` of results.
 
-    Each is a sum over `steps` times `kernel` taps; the taps of neighbouring rows overlap by `stride` and `dilation`.
+    Each is a sum over `steps` times `kernel` taps; neighbours share those as `stride` and `dilation` let them.
     """
     spare = cpu.vector_registers - 2
 
     def early(vectors: int, taps: int) -> int:
-        """Weights that are read before their turn where steps are unrolled; few registers leave no room for it."""
+        """Weights read before their turn where steps are unrolled and there is room for it."""
         return vectors if taps == 1 and cpu.vector_registers >= 32 else 0
 
     candidates = [
         Tile(r, v, taps)
-        for taps in {-(-kernel // groups) for groups in range(1, kernel + 1)}
+        for taps in {pieces(kernel, groups) for groups in range(1, kernel + 1)}
         for v in range(1, min(WIDEST, vectors) + 1)
         for r in range(1, rows + 1)
         if r * v + taps * v + early(v, taps) <= spare

@@ -1,14 +1,12 @@
-"""The kernel under matrix products and convolutions: register tiles, loops around them, prefetch of weights."""
+"""The kernel under matrix products and convolutions: register tiles, loops around them, prefetch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from gcomp.dim import ceildiv
-
 from ..emit import Function, Value, lane_mask, vector
-from .schedule import Run, Tile, balanced
+from .schedule import Run, Tile, balanced, pieces
 
 CACHE_LINE = 64
 UNROLLED = 4
@@ -52,22 +50,24 @@ class Axis:
 
 @dataclass(frozen=True)
 class Weights:
-    """Where weights lie: `step` elements from one depth and tap to the next, `panel` from one vector column to the next."""
+    """Where weights lie: `step` elements from one depth to the next, `panel` from one column of vectors on.
+
+    `step` is None where they are packed. The first `active` lanes are there; others are read only if packed.
+    """
 
     pointer: Value
     step: int | None
     panel: int
     align: int
     active: int
-    """Lanes of all vectors together that are there; the rest is not read unless it is packed."""
 
 
 @dataclass
 class Contraction:
     """`out[outer, row, column] = initial + sum x[...] * weights[...]` over depth and the taps of both axes.
 
-    `vectors` counts those of columns; `whole` of them have all lanes. A row is a place along `inner`. Packed weights
-    (`step` None) lie as [panel][outer tap][tap group][depth][tap][column].
+    `vectors` counts those of columns; `whole` of them have all lanes. A row is a place along `inner`. Packed
+    weights lie as [panel][outer tap][tap group][depth][tap][column].
     """
 
     fn: Function
@@ -91,7 +91,12 @@ class Contraction:
         if self.outer.extent > 1 or block is None:
             parts, tiles = _parts(runs, self.inner), sum(run.count for run in runs)
             most = block or self.outer.extent
-            fn.loop(0, self.outer.extent, most, lambda y, _: self._region(y, self._stop(y, most), most, parts, tiles))
+            fn.loop(
+                0,
+                self.outer.extent,
+                most,
+                lambda y, _: self._region(y, self._stop(y, most), most, parts, tiles),
+            )
             return
         for run in runs:
 
@@ -110,26 +115,29 @@ class Contraction:
         return self.fn.call("i64", "llvm.smin.i64", [("i64", self.fn.add(start, count)), ("i64", str(end))])
 
     def _block(self) -> int | None:
-        """How many outer places, or tiles where there is only one, are finished before the next; None for all.
+        """How many outer places, or tiles where there is only one place, make a block; None for all.
 
-        Blocks pay where what one panel reads and writes would leave the cache before the next panel reads it again.
+        Blocks pay where what one panel reads and writes leaves the cache before the next reads it again.
         """
-        panels = ceildiv(self.vectors, self.tile.vectors)
+        panels = pieces(self.vectors, self.tile.vectors)
         depth = self.depth * 4
         place = depth * self.inner.size * self.outer.stride
-        x, out = place * self.outer.extent, self.outer.extent * self.inner.extent * self.vectors * self.lanes * 4
+        x, out = (
+            place * self.outer.extent,
+            self.outer.extent * self.inner.extent * self.vectors * self.lanes * 4,
+        )
         weights = depth * self.outer.kernel * self.inner.kernel * self.vectors * self.lanes
         if panels == 1 or x + out // panels <= CACHE:
             return None
         resident = weights <= CACHE // 2
-        blocks = ceildiv(x, RESIDENT_BLOCK if resident else CACHE)
+        blocks = pieces(x, RESIDENT_BLOCK if resident else CACHE)
         if not resident and blocks * weights + x > panels * x + weights:
             return None
         if self.outer.extent > 1:
-            return ceildiv(self.outer.extent, blocks)
+            return pieces(self.outer.extent, blocks)
         if not self.inner.interior(0, self.inner.extent):
             return None
-        return max(4, ceildiv(ceildiv(self.inner.extent, self.tile.rows), blocks))
+        return max(4, pieces(pieces(self.inner.extent, self.tile.rows), blocks))
 
     def _panels(self) -> list[Run]:
         """Runs of panels; those with lanes that are not there stand alone, so that their place is known."""
@@ -169,7 +177,7 @@ class Contraction:
 
 @dataclass(frozen=True)
 class Part:
-    """Neighbouring tiles of `size` rows: the first is number `number`; `edge` is the place of one that lacks taps."""
+    """Neighbouring tiles of `size` rows from number `number` on; `edge`: the place of one that lacks taps."""
 
     start: Value | int
     stop: Value | int
@@ -221,13 +229,13 @@ class _TileBody:
                 of.store(values[row * self.vectors + v], self.y, fn.add(self.x, row), fn.add(self.column, v))
 
     def _plan_prefetch(self) -> tuple[Value | None, int]:
-        """The tile's share of the next panel: where it starts, and how many lines each depth iteration asks for."""
+        """The tile's share of the next panel: where it starts, and the lines that each iteration asks for."""
         of, fn = self.of, self.of.fn
         if of.weights.step is not None:
             return None, 0
         panel = of.outer.kernel * of.inner.kernel * of.depth * self.vectors * of.lanes
-        lines = ceildiv(panel * 4, CACHE_LINE)
-        share = ceildiv(lines, self.tiles)
+        lines = pieces(panel * 4, CACHE_LINE)
+        share = pieces(lines, self.tiles)
         start = fn.add(fn.mul(self._number(), share * (CACHE_LINE // 4)), panel)
         pointer = fn.element(self.weights, start, "float")
         if share <= STRAIGHT:
@@ -235,8 +243,8 @@ class _TileBody:
                 fn.prefetch(fn.element(pointer, line * CACHE_LINE, "i8"), 2)
             return None, 0
         groups = sum(run.count for run in self._groups())
-        iterations = of.outer.kernel * groups * ceildiv(of.depth, self._unroll(of.tile.taps))
-        return pointer, ceildiv(share, iterations)
+        iterations = of.outer.kernel * groups * pieces(of.depth, self._unroll(of.tile.taps))
+        return pointer, pieces(share, iterations)
 
     def _number(self) -> Value:
         """How many tiles of this panel came before."""
@@ -290,7 +298,7 @@ class _TileBody:
                 ahead = None
                 if self.fetch is not None:
                     line = fn.add(fn.mul(tap, sum(g.count for g in self._groups())), number)
-                    distance = ceildiv(of.depth, self._unroll(group.size)) * self.per_iteration * CACHE_LINE
+                    distance = pieces(of.depth, self._unroll(group.size)) * self.per_iteration * CACHE_LINE
                     ahead = fn.element(self.fetch, fn.mul(line, distance), "i8")
                 start = fn.element(weights, first * of.depth * columns, "float")
                 values = self._depth(source, start, range(first, first + group.size), ahead, values)
@@ -327,16 +335,16 @@ class _TileBody:
         return body(str(whole), values, of.depth - whole) if whole < of.depth else values
 
     def _lines_of_next_rows(self, unroll: int) -> int:
-        """How many lines of the next tile's input each iteration asks for, where that follows this tile's in memory."""
+        """The lines of the next tile's input that each iteration asks for, where that follows in memory."""
         of = self.of
         plain = of.outer.kernel * of.inner.kernel == of.inner.stride == of.depth_step == 1
         size = self.part.size * of.inner.step * 4
         if not plain or size > NEAR or of.inner.extent <= self.part.size:
             return 0
-        return ceildiv(ceildiv(size, CACHE_LINE), ceildiv(of.depth, unroll))
+        return pieces(pieces(size, CACHE_LINE), pieces(of.depth, unroll))
 
     def _uses(self, taps: range) -> dict[int, list[tuple[int, int]]]:
-        """Per input element, by its distance from the tile's first place: which (row, tap of the group) it enters."""
+        """Per input element, by its distance from the tile's first place: the (row, tap) that it enters."""
         axis = self.of.inner
         found: dict[int, list[tuple[int, int]]] = {}
         for row in range(self.part.size):
@@ -347,7 +355,13 @@ class _TileBody:
         return dict(sorted(found.items()))
 
     def _step(
-        self, x: Value, x_at: int, w: Value, w_at: int, uses: dict[int, list[tuple[int, int]]], values: Sequence[Value]
+        self,
+        x: Value,
+        x_at: int,
+        w: Value,
+        w_at: int,
+        uses: dict[int, list[tuple[int, int]]],
+        values: Sequence[Value],
     ) -> list[Value]:
         """All products of one depth, each input element read once."""
         of, fn, values = self.of, self.of.fn, list(values)

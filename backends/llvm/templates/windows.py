@@ -1,4 +1,4 @@
-"""Loops of kernels that treat each channel alone: vectors of channels, tiles of windows whose edges are known."""
+"""Loops of kernels that treat each channel alone: vectors of channels, tiles of windows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gcomp.ops.window import Geometry, numbers
-from gcomp.types import channels_last
+from gcomp.types import TensorType, channels_last
 
 from ..emit import Function, Value
 from ..problem import View
@@ -16,7 +16,7 @@ from .tile import Axis
 
 @dataclass(frozen=True)
 class Span:
-    """Neighbouring results along one axis: `place` is the first as code knows it, `known` the same as a number.
+    """Neighbouring results along one axis: the first is `place` in code, `known` as a number.
 
     Where all their taps lie in the input, `known` stands for any such place.
     """
@@ -35,6 +35,11 @@ def is_channels_last(view: View, lanes: int) -> bool:
     layout = view.type.layout
     block = layout.parts[-1].tile if layout is not None else 0
     return layout is not None and layout == channels_last(view.type.rank, block) and block % lanes == 0
+
+
+def channels_in_memory(view: View) -> int:
+    """The channels of a channels-last tensor, padding included."""
+    return TensorType(view.type.dtype, view.type.physical).static_shape[-1]
 
 
 def axes_of(geometry: Geometry, steps: Sequence[int]) -> list[Axis]:
@@ -64,7 +69,7 @@ def over_windows(
     tile: tuple[int, int],
     body: Body,
 ) -> None:
-    """Runs `body` for each image, vector of channels and tile: channels outside, so that their rows stay close.
+    """Runs `body` for each image, vector of channels and tile; channels are outside: their rows stay close.
 
     The first `whole` vectors have all lanes; the place of any other is a number.
     """
