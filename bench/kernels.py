@@ -53,6 +53,7 @@ def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
     operands = [view for view in problem.operands if view is not None]
     memory = [in_memory(array, view.type) for array, view in zip(arrays, operands, strict=True)]
     out = empty(problem.results[0].type)
+    fed = [*(m for m, view in zip(memory, operands, strict=True) if view.array is None), out]
     call = kernel.load()([*memory, out])
     call()
     error = float(np.abs(logical(out, problem.results[0].type) - expected).max() / np.abs(expected).max())
@@ -66,10 +67,7 @@ def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
     for _ in range(runs):
         if cold:
             flush.sum()
-        for array in (
-            *(m for m, view in zip(memory, problem.operands, strict=False) if view.array is None),
-            out,
-        ):
+        for array in fed:
             array.sum()
         before = best()
         start = time.perf_counter()

@@ -112,6 +112,15 @@ def symbol(name: str) -> Poly:
     return Poly({((clean, 1),): 1})
 
 
+LARGEST = 10**9
+"""What every symbol stays below; models write such numbers for "to the end"."""
+
+
+def is_symbol(dim: Dim) -> bool:
+    """Whether the size is a symbol and nothing else."""
+    return isinstance(dim, Poly) and any(dim == symbol(name) for name in symbols(dim))
+
+
 def symbols(dim: Dim) -> frozenset[str]:
     """The names of all symbols in `dim`."""
     found: set[str] = set()
@@ -249,6 +258,8 @@ def _extreme(function: str, dims: tuple[Dim, ...]) -> Dim:
     others = sorted({dim for dim in dims if isinstance(dim, Poly)}, key=str)
     if not others:
         return pick(numbers)
+    if function == "min" and any(is_symbol(dim) for dim in others):
+        numbers = [number for number in numbers if number < LARGEST]
     arguments: list[Dim] = [*others, *([pick(numbers)] if numbers else [])]
     return arguments[0] if len(arguments) == 1 else _call(function, *arguments)
 

@@ -25,6 +25,9 @@ def bind(graph: Graph, values: Mapping[str, Dim]) -> Graph:
         raise InputError(
             f"no input of graph {graph.name!r} has the size {unknown[0]!r}; symbolic sizes: {known}"
         )
+    for name, size in values.items():
+        if isinstance(size, int) and not 0 <= size < dims.LARGEST:
+            raise InputError(f"{name}={size}: a size is at least 0 and below {dims.LARGEST}")
     return _bind_graph(graph, values, {})
 
 

@@ -13,6 +13,10 @@ from .target import Module, ports
 from .types import Array, shape_of
 
 
+MOST = 64
+"""Modules that are kept; beyond it the one goes that was called longest ago."""
+
+
 class SpecialisedModule(Module):
     """Compiles `build(sizes)` for each new assignment of sizes to the symbols of `graph`, and keeps it."""
 
@@ -56,7 +60,11 @@ class SpecialisedModule(Module):
                     f"{self.graph.name}: input {value.name} must be {value.type}{bound}, got shape {shape}"
                 )
         key = tuple(sizes[name] for name in sorted(sizes))
-        if key not in self._modules:
+        if key in self._modules:
+            self._modules[key] = self._modules.pop(key)
+        else:
+            if len(self._modules) == MOST:
+                self._modules.pop(next(iter(self._modules)))
             self._modules[key] = self._build(sizes)
             self.timings = self._modules[key].timings
             self.host_steps = self._modules[key].host_steps

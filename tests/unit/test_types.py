@@ -215,3 +215,10 @@ def test_a_static_shape_is_only_there_without_symbols():
     assert TensorType(F32, (2, 3)).static_shape == (2, 3)
     with pytest.raises(ValueError, match="symbolic"):
         _ = TensorType(F32, (2, dims.symbol("n"))).static_shape
+
+
+def test_a_symbol_stays_below_the_numbers_that_mean_to_the_end():
+    n = dims.symbol("n")
+    assert all(dims.minimum(n, most) == n for most in (dims.LARGEST, 2**31 - 1, 2**63 - 1))
+    assert dims.minimum(n, dims.LARGEST - 1) != n
+    assert dims.minimum(n * 2, dims.LARGEST) != n * 2

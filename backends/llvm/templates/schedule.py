@@ -63,7 +63,7 @@ def choose(
 ) -> Tile:
     """The tile for `rows` positions by `vectors` of results.
 
-    Each is a sum over `steps` times `kernel` taps; neighbours share those as `stride` and `dilation` let them.
+    Each is a sum over `steps` times `kernel` taps, shared by neighbours as `stride` and `dilation` let them.
     """
     spare = cpu.vector_registers - 2
 

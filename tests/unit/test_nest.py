@@ -1,0 +1,188 @@
+"""Generic nests: what becomes vectors, what is merged, what padding holds, and that nothing else is called."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from gcomp import plan
+from gcomp.backends.llvm import nest
+from gcomp.backends.llvm.cpu import Cpu, from_options, host
+from gcomp.backends.llvm.elf import Object
+from gcomp.backends.llvm.jit import emit_object
+from gcomp.backends.llvm.problem import Emitted, View
+from gcomp.diagnostics import UnsupportedError
+from gcomp.dim import symbol
+from gcomp.expand import expanded
+from gcomp.lowering import lower_op
+from gcomp.native import ErrorCode, aligned
+from gcomp.op import Operator, argument, constant
+from gcomp.ops import Add, Concat, Gather, MatMul, ReduceSum, Relayout, Relu, TopK, Transpose
+from gcomp.types import F32, I64, Array, Layout, Part, TensorType, channels_last
+from tests.functions import loaded, module_text
+from tests.planned import padding, places
+from tests.samples import native_samples, sample
+
+WIDE, NARROW = from_options({"cpu": "skylake-avx512"}), from_options({"cpu": "haswell"})
+LEAST = from_options({"triple": "x86_64-unknown-linux-gnu", "cpu": "x86-64"})
+
+
+def x(*shape: int) -> TensorType:
+    return TensorType(F32, shape)
+
+
+def viewed(type: TensorType) -> View:
+    return View(type, plan.dense(type))
+
+
+def emitted(op: Operator, cpu: Cpu, in_place: bool = False) -> Emitted:
+    operands = [None if value is None else viewed(value.type) for value in op.operands]
+    results = [viewed(value.type) for value in op.results]
+    return nest.emit(expanded(lower_op(op)), operands, results, cpu, "kernel", in_place)
+
+
+def text(op: Operator, cpu: Cpu = WIDE) -> str:
+    return str(emitted(op, cpu).function)
+
+
+def run(op: Operator, *arrays: Array) -> tuple[int, list[Array]]:
+    """The status, and the results as they lie in memory that was poisoned before."""
+    made = emitted(op, host())
+    results = [np.full(plan.dense(v.type)[0] * plan.physical_extents(v.type)[0], 9, v.type.dtype.numpy)
+               for v in op.results]  # fmt: skip
+    memory: list[Array] = []
+    for given in made.arguments:
+        match given.source:
+            case "operand":
+                memory.append(np.ascontiguousarray(arrays[given.index]))
+            case "result":
+                memory.append(results[given.index])
+            case _:
+                memory.append(aligned(given.bytes))
+    return loaded(made.function, made.optimise)(*(array.ctypes.data for array in memory)), results
+
+
+def loops(text: str) -> int:
+    return len(re.findall(r"= phi i64 ", text))
+
+
+@pytest.mark.parametrize(("cpu", "lanes"), [(WIDE, 16), (NARROW, 8)], ids=["wide", "narrow"])
+def test_contiguous_elements_are_computed_in_vectors(cpu: Cpu, lanes: int) -> None:
+    found = text(Add(argument(x(3, 64)), argument(x(3, 64))), cpu)
+    assert found.count(f"load <{lanes} x float>") == 2
+    assert found.count(f"store <{lanes} x float>") == 1
+    assert "load float" not in found
+    assert loops(found) == 1
+
+
+def test_what_remains_is_computed_one_by_one() -> None:
+    found = text(Relu(argument(x(3, 11))))
+    assert found.count("store <16 x float>") == 1
+    assert found.count("store float") == 1
+    assert loops(found) == 2
+    assert "x float>" not in text(Relu(argument(x(3, 5))))
+
+
+def test_a_value_for_all_columns_is_read_once_a_row() -> None:
+    found = text(Add(argument(x(7, 64)), argument(x(7, 1))))
+    assert found.count("load float") == 1
+    assert found.count("load <16 x float>") == 1
+    assert loops(found) == 2
+
+
+def test_scattered_elements_are_not_gathered() -> None:
+    found = text(Transpose(argument(x(48, 64)), (1, 0)))
+    assert "x float>" not in found
+
+
+def test_rows_are_reduced_in_a_fixed_number_of_lanes() -> None:
+    for cpu in (WIDE, NARROW):
+        found = text(ReduceSum(argument(x(7, 40)), constant([1]), keepdims=0), cpu)
+        assert "fadd" in found and "<16 x float>" in found
+        assert f"<{', '.join(['i1 true'] * 8 + ['i1 false'] * 8)}>" in found
+
+
+def test_products_run_along_columns() -> None:
+    assert "load <16 x float>" in text(MatMul(argument(x(5, 9)), argument(x(9, 32))))
+
+
+TILED = Layout((Part((1,)), Part((0,), "outer", 4), Part((0,), "inner", 4)))
+MERGED = Layout((Part((0,)), Part((2, 3), "outer", 16), Part((1,)), Part((2, 3), "inner", 16)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((2, 3, 4, 5), channels_last(4, 16)),
+        ((1, 20, 3, 3), channels_last(4, 8)),
+        ((2, 5), Layout((Part((0,), "whole", 4), Part((1,), "whole", 8)))),
+        ((6, 5), TILED),
+        ((8, 5), TILED),
+        ((2, 3, 4, 5), MERGED),
+        ((2, 3, 4, 5), channels_last(4, 1)),
+    ],
+)
+def test_elements_lie_where_the_layout_says_and_padding_is_zero(
+    shape: tuple[int, ...], layout: Layout
+) -> None:
+    op = Relayout(argument(x(*shape)), layout)
+    given = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    status, (found,) = run(op, given)
+    view = plan.View(plan.Buffer("arena", 0), op.result.type, plan.dense(op.result.type))
+    assert status == 0
+    assert np.array_equal(found[places(view)], given)
+    assert not found[padding(view)].any()
+
+
+def test_pointwise_results_in_a_layout_have_zero_padding() -> None:
+    """exp(0) is 1, and so would padding be if it were computed as elements are."""
+    type = x(1, 3, 2, 2).with_layout(channels_last(4, 8))
+    op = Add(argument(type), argument(TensorType(F32, ())))
+    op.result.type = type
+    status, (found,) = run(op, np.zeros(32, np.float32), np.float32(1.0).reshape(()))
+    assert status == 0
+    assert found.reshape(4, 8).tolist() == [[1, 1, 1, 0, 0, 0, 0, 0]] * 4
+
+
+def test_an_index_out_of_range_is_told_and_reads_nothing() -> None:
+    op = Gather(argument(x(3, 4)), argument(TensorType(I64, (2,))))
+    given = np.arange(12, dtype=np.float32).reshape(3, 4)
+    assert run(op, given, np.array([2, 0]))[0] == 0
+    assert run(op, given, np.array([2, 1 << 40]))[0] == ErrorCode.INDEX
+
+
+def test_memory_that_is_shared_is_not_called_unshared() -> None:
+    op = Relu(argument(x(4)))
+    apart, together = (emitted(op, WIDE, in_place).function for in_place in (False, True))
+    assert all("noalias" in type for type, _ in apart.parameters)
+    assert not any("noalias" in type for type, _ in together.parameters)
+
+
+def test_nothing_to_compute_is_no_code() -> None:
+    assert loops(text(Relu(argument(x(0, 4))))) == 0
+    assert run(
+        Concat((argument(x(0, 2)), argument(x(1, 2))), 0), *(np.ones((n, 2), np.float32) for n in (0, 1))
+    )[1][0].tolist() == [1, 1]
+
+
+def test_scratch_is_asked_for() -> None:
+    op = TopK(argument(x(3, 40)), constant([5]))
+    sizes = [given.bytes for given in emitted(op, WIDE).arguments if given.source == "scratch"]
+    assert len(sizes) == 1 and sizes[0] % 64 == 0 and sizes[0] > 0
+
+
+def test_symbolic_sizes_are_refused() -> None:
+    type = TensorType(F32, (symbol("n"), 4))
+    view = View(type, (4, 1))
+    with pytest.raises(UnsupportedError, match=r"bind them with shapes= or dims="):
+        nest.emit(lower_op(Relu(argument(type))), [view], [view], WIDE, "kernel", False)
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in native_samples()}))
+def test_code_needs_nothing_from_outside(name: str) -> None:
+    """No function of a library, on the poorest processor of the architecture either."""
+    made = emitted(sample(name, 0), LEAST)
+    found = Object(bytearray(emit_object(module_text(made.function, LEAST), LEAST, made.optimise)))
+    assert found.undefined() == []
