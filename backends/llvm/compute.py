@@ -32,14 +32,29 @@ def emit(
     loops = [Loop(stage.axes[axis], shape[axis]) for axis in _loop_order(access)]
     value, offset, loops = _merge(addressed(stage.value, accesses), access.offset(stage.axes), loops)
     lanes = cpu.vector_bytes // 4
-    last = access.type.layout.parts[-1] if access.type.layout and loops else None
-    pads = last is not None and last.tile == lanes and loops[-1].extent == shape[last.axes[0]]
+    pads = bool(loops) and _pads_last(access, loops[-1].extent, lanes)
+    if not pads:
+        _zero_padding(fn, access, shape)
     if transpose.emit(fn, access, value, offset, loops, lanes, pads):
         return
-    vectors = bool(loops) and (pads or loops[-1].extent >= lanes) and _vectorisable(value, offset, loops[-1].var)
-    if not (vectors and pads):
+    wide = bool(loops) and (pads or loops[-1].extent >= lanes)
+    vectors = wide and _vectorisable(value, offset, loops[-1].var)
+    if pads and not vectors:
         _zero_padding(fn, access, shape)
-    _Nest(fn, access, value, offset, loops, lanes if vectors else 1, pads).emit(0, Evaluator(fn, {}, failed=failed))
+    nest = _Nest(fn, access, value, offset, loops, lanes if vectors else 1, pads)
+    nest.emit(0, Evaluator(fn, {}, failed=failed))
+
+
+def _pads_last(access: Access, extent: int, lanes: int) -> bool:
+    """Whether the layout only adds lanes to the last axis, of this extent, and as many as fill whole vectors."""
+    if access.type.layout is None:
+        return False
+    *others, last = access.type.layout.parts
+    return (
+        all(part.side == "whole" and part.tile == 1 for part in others)
+        and (last.side, last.tile, len(last.axes)) == ("whole", lanes, 1)
+        and extent == access.type.static_shape[last.axes[0]]
+    )
 
 
 @dataclass(frozen=True)
