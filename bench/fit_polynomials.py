@@ -1,4 +1,4 @@
-"""Fits the polynomials of gcomp's transcendental functions and prints them as gcomp/polynomials.py.
+"""Fits the polynomials of gcomp's transcendental functions and prints them as gcomp/expand/polynomials.py.
 
 Chebyshev interpolation in extended precision, turned into powers, rounded to the type that evaluates
 them. With `--check` it prints the error of each fit instead.

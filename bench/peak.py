@@ -18,7 +18,8 @@ from gcomp.types import F32
 ACCUMULATORS = 16
 """Independent sums, enough to hide the latency of two units (12 where there are only 16 registers)."""
 ITERATIONS = 20_000
-BURSTS = 15
+SHORTEST = 1e-3
+"""Seconds that the peak is measured for at least."""
 
 
 class Peak:
@@ -48,16 +49,19 @@ class Peak:
         self._call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(self._loaded.addresses["peak"])
         self._empty = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4)(self._loaded.addresses["empty"])
 
-    def __call__(self) -> float:
-        """Flop per second: the median of several bursts; the first ones bring the clock to where it stays."""
+    def __call__(self, seconds: float = SHORTEST) -> float:
+        """Flop per second, sustained for about `seconds`.
+
+        The clock falls as wide vectors heat the core, so a kernel of ten milliseconds can only be measured
+        against a peak held for as long.
+        """
         self._numbers[...] = 0.5
-        address = self._numbers.ctypes.data
-        seconds: list[float] = []
-        for _ in range(BURSTS):
-            start = time.perf_counter()
+        address, bursts = self._numbers.ctypes.data, 0
+        start = time.perf_counter()
+        while (elapsed := time.perf_counter() - start) < max(seconds, SHORTEST):
             self._call(address)
-            seconds.append(time.perf_counter() - start)
-        return self.flops / statistics.median(seconds[BURSTS // 3 :])
+            bursts += 1
+        return self.flops * bursts / elapsed
 
     def overhead(self) -> float:
         """Seconds that calling a function of four pointers and reading the clock take by themselves."""

@@ -19,7 +19,8 @@ INLINE = 64
 """Constants of up to so many elements are spelled out; larger ones appear by digest."""
 
 _digests: dict[int, tuple[weakref.ref[Array], str]] = {}
-_arrays: weakref.WeakValueDictionary[str, Array] = weakref.WeakValueDictionary()
+_arrays: dict[str, list[weakref.ref[Array]]] = {}
+"""All living arrays of a digest: equal ones may die in any order."""
 
 
 def quoted(text: str) -> str:
@@ -104,21 +105,29 @@ def digest(array: Array) -> str:
     """
     known = _digests.get(id(array))
     if known is not None and known[0]() is array:
-        _arrays.setdefault(known[1], array)  # an equal array may have held the place, and died
         return known[1]
     hash = hashlib.sha256(f"{array_type(array)} ".encode())
     hash.update(array_bytes(array).data)
     result = hash.hexdigest()
     array.setflags(write=False)
     key = id(array)
-    _digests[key] = weakref.ref(array, lambda _: _digests.pop(key, None)), result
-    _arrays.setdefault(result, array)
+
+    def forget(reference: weakref.ref[Array]) -> None:
+        if _digests.get(key, (None,))[0] is reference:
+            del _digests[key]
+        _arrays[result] = [held for held in _arrays[result] if held is not reference]
+        if not _arrays[result]:
+            del _arrays[result]
+
+    reference = weakref.ref(array, forget)
+    _digests[key] = reference, result
+    _arrays.setdefault(result, []).append(reference)
     return result
 
 
 def known_array(digest: str) -> Array | None:
     """The living array of this process that was printed under `digest`."""
-    return _arrays.get(digest)
+    return next((array for held in _arrays.get(digest, []) if (array := held()) is not None), None)
 
 
 def array_bytes(array: Array) -> Array:

@@ -12,7 +12,6 @@ from .ir import Graph
 from .target import Module, ports
 from .types import Array, shape_of
 
-
 MOST = 64
 """Modules that are kept; beyond it the one goes that was called longest ago."""
 

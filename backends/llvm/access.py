@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -89,7 +89,7 @@ def at_zero(x: Expr, var: Var) -> Expr:
     return substitute(x, {var: literal(0)})
 
 
-def addressed(x: Expr, accesses: dict[int, Access]) -> Expr:
+def addressed(x: Expr, accesses: Mapping[int, Access]) -> Expr:
     """`x` with each load from a tensor in `accesses`, by its identity, given its place in memory."""
 
     def change(e: Expr) -> Expr | None:

@@ -1,4 +1,4 @@
-"""One `Compute` stage as loops over its result: vectors along what is contiguous, neighbouring loops made one."""
+"""One `Compute` stage as loops over its result: vectors along what is contiguous, neighbours merged."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def emit(
 
 
 def _pads_last(access: Access, extent: int, lanes: int) -> bool:
-    """Whether the layout only adds lanes to the last axis, of this extent, and as many as fill whole vectors."""
+    """Whether the layout only adds to the last axis, of this extent, as many lanes as fill whole vectors."""
     if access.type.layout is None:
         return False
     *others, last = access.type.layout.parts

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .cpu import Cpu
 
-# Hidden and weak, as memcpy is. An f16 without its sign, shifted to where f32 has exponent and mantissa, is too small
-# by 2**112, subnormal or not; one addition rounds a subnormal result to its last place, half to even.
+# Hidden and weak, as memcpy is. An f16 without its sign, shifted to where f32 has exponent and mantissa, is
+# too small by 2**112, subnormal or not; one addition rounds a subnormal result to its last place, half to
+# even.
 _TEXT = """\
 define weak hidden float @__extendhfsf2(half %x) #1 {
   %short = bitcast half %x to i16

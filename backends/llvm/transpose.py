@@ -1,4 +1,4 @@
-"""Copies whose source is contiguous along another axis than their result: square blocks, transposed in registers."""
+"""Copies between crossed axes: square blocks, contiguous in source and result, transposed in registers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def emit(
     `pads`: the last axis has room for whole vectors, and what lies beyond its extent becomes zero.
     """
     crossed = _crossed(value, offset, loops) if result.type.dtype.bytes == 4 else None
-    if crossed is None or not isinstance(value, Element) or value.access is None:
+    if crossed is None or not isinstance(value, Element):
         return False
     down, across = crossed  # contiguous in the source, contiguous in the result
     outer = [loop for loop in loops if loop not in crossed]
@@ -121,7 +121,7 @@ class _Block:
 
 
 def transposed(fn: Function, rows: Sequence[Value], element: str) -> list[Value]:
-    """The columns of a square block of vectors, a power of two of them, by exchanging ever smaller quarters."""
+    """The columns of a square block of vectors, a power of two, by exchanging ever smaller quarters."""
     lanes, block = len(rows), list(rows)
     type = vector(element, lanes)
     distance = lanes // 2

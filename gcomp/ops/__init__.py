@@ -84,7 +84,7 @@ from .logical import (
     Where,
     Xor,
 )
-from .normalize import BatchNormalization, BatchNormalization_7, LRN, LpNormalization
+from .normalize import LRN, BatchNormalization, BatchNormalization_7, LpNormalization
 from .pad import Pad, Pad_2
 from .pool import AveragePool, GlobalAveragePool, GlobalLpPool, GlobalMaxPool, LpPool, MaxPool
 from .position import ArgMax, ArgMin
@@ -115,18 +115,18 @@ from .reduce import (
 from .reduce_by_attribute import (
     ReduceL1_1,
     ReduceL2_1,
-    ReduceLogSumExp_1,
     ReduceLogSum_1,
+    ReduceLogSumExp_1,
     ReduceMax_1,
     ReduceMean_1,
     ReduceMin_1,
     ReduceProd_1,
-    ReduceSumSquare_1,
     ReduceSum_1,
+    ReduceSumSquare_1,
 )
 from .reshape import Flatten, Reshape, Shape, Size, Squeeze, Squeeze_1, Unsqueeze, Unsqueeze_1
 from .resize import Resize, Resize_10, Upsample_7, Upsample_9
-from .scatter import ScatterElements, ScatterND, Scatter_9
+from .scatter import Scatter_9, ScatterElements, ScatterND
 from .sequence import ReverseSequence, TopK, TopK_1
 from .slices import Slice, Slice_1
 from .softmax import Hardmax, Hardmax_1, LogSoftmax, LogSoftmax_1, Softmax, Softmax_1
@@ -140,6 +140,7 @@ from .standardize import (
 )
 
 __all__ = [
+    "LRN",
     "Abs",
     "Acos",
     "Acosh",
@@ -209,7 +210,6 @@ __all__ = [
     "InstanceNormalization",
     "IsInf",
     "IsNaN",
-    "LRN",
     "LayerNormalization",
     "LeakyRelu",
     "Less",

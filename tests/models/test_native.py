@@ -1,4 +1,4 @@
-"""Trained models as native code: in this process, from a shared object, from C; and their text after every pass."""
+"""Trained models as native code: in this process, from a library, from C; their text after every pass."""
 
 from __future__ import annotations
 

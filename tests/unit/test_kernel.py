@@ -221,7 +221,7 @@ def test_mistakes_are_told() -> None:
     with pytest.raises(ValueError, match="indexed by 1"):
         x[0]
     with pytest.raises(ValueError, match="add of f32 and i64"):
-        x[0, 0] + literal(1)
+        binary("add", x[0, 0], literal(1))
     with pytest.raises(ValueError, match="needs one expression"):
         select(Literal_(True, BOOL), 1.0, 2.0)
     with pytest.raises(ValueError, match="otherwise follows when"), kernel_program(kernel):

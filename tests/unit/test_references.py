@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import onnx
@@ -81,9 +82,9 @@ def proto(array: np.ndarray, name: str) -> TensorProto:
     return helper.make_tensor(name, dtype.code, array.shape, np.ascontiguousarray(array).tobytes(), raw=True)
 
 
-def node_attributes(op: Operator) -> dict[str, object]:
+def node_attributes(op: Operator) -> dict[str, Any]:
     """The attributes that the schema knows; others must have their default."""
-    cls, found = type(op), dict[str, object]()
+    cls, found = type(op), dict[str, Any]()
     known = None if cls.domain else onnx.defs.get_schema(cls.onnx, opset(cls)).attributes
     for field, value in op.attributes.items():
         name = cls.onnx_names.get(field, field)
@@ -143,8 +144,8 @@ def judged(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndar
     except NotImplemented as missing:
         if "Could not find an implementation" not in str(missing):
             raise
-        return ReferenceEvaluator(model).run(None, feeds)
-    return session.run(None, feeds)
+        return [np.asarray(array) for array in ReferenceEvaluator(model).run(None, feeds)]
+    return [np.asarray(array) for array in session.run(None, feeds)]
 
 
 @pytest.mark.parametrize(("name", "place"), cases())

@@ -331,3 +331,16 @@ def test_an_attribute_without_text_form_is_refused(holder):
     graph.add(Holder(anything=object()))
     with pytest.raises(GcompError, match="type object has no text form"):
         print_graph(graph)
+
+
+def test_a_constant_is_found_whichever_of_its_equals_dies():
+    first, second = (np.arange(100.0, dtype=np.float32) for _ in range(2))
+    graph = Graph()
+    graph.outputs = [graph.add(Constant(second)).result]
+    graph.output_names = ["y"]
+    other = Graph()
+    other.outputs, other.output_names = [other.add(Constant(first)).result], ["y"]
+    assert print_graph(other) == (text := print_graph(graph))
+    del other, first
+    gc.collect()
+    assert parse(text) == graph

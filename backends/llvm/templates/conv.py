@@ -10,10 +10,12 @@ from gcomp.types import Array
 
 from ..emit import Value, lane_mask, vector
 from ..problem import Emitted, Epilogue, Problem, View
+from . import blocks
+from .axis import Axis
 from .frame import Frame, is_f32
 from .packing import pack
 from .schedule import choose, lanes_of
-from .tile import Axis, Contraction, Weights
+from .tile import Contraction, Weights
 from .windows import axes_of, channels_in_memory, is_channels_last
 
 ANCHORS: tuple[type[Operator], ...] = (Conv,)
@@ -132,7 +134,7 @@ class _Convolution:
 
         weights = Weights(w, None, panel, self.problem.cpu.vector_bytes, self.filters)
         whole = self.filters // lanes
-        Contraction(
+        contraction = Contraction(
             fn,
             lanes,
             outer,
@@ -146,7 +148,8 @@ class _Convolution:
             weights,
             initial,
             store,
-        ).emit()
+        )
+        blocks.emit(contraction, self.frame.scratch)
 
     def _bias(self, pointer: Value, channel: Value, active: int) -> Value:
         fn, lanes = self.fn, self.lanes

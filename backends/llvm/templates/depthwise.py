@@ -10,9 +10,10 @@ from gcomp.types import Array
 
 from ..emit import Value, lane_mask, vector
 from ..problem import Emitted, Problem, View
+from .axis import Axis
 from .frame import Frame, is_f32
 from .schedule import lanes_of
-from .tile import Axis, multiply_add
+from .tile import multiply_add
 from .windows import Span, axes_of, channels_in_memory, is_channels_last, over_windows, taps_of
 
 ANCHORS: tuple[type[Operator], ...] = (Conv,)

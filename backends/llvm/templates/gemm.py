@@ -13,10 +13,12 @@ from gcomp.types import Array
 
 from ..emit import Function, Value, lane_mask, number, vector
 from ..problem import Emitted, Epilogue, Problem, View
+from . import blocks
+from .axis import Axis
 from .frame import Frame, is_f32
 from .packing import pack
 from .schedule import Run, Tile, balanced, choose, lanes_of, pieces
-from .tile import Axis, Contraction, Weights, multiply_add
+from .tile import Contraction, Weights, multiply_add
 
 ANCHORS: tuple[type[Operator], ...] = (Gemm, MatMul)
 
@@ -186,7 +188,7 @@ class _Product:
             weights = Weights(w, None, self.depth * lanes, self.problem.cpu.vector_bytes, self.columns)
         else:
             weights = self._in_place(rows, w)
-        Contraction(
+        contraction = Contraction(
             fn,
             lanes,
             Axis(1, 1, 0),
@@ -200,7 +202,8 @@ class _Product:
             weights,
             initial,
             store,
-        ).emit()
+        )
+        blocks.emit(contraction, self.frame.scratch)
 
     def _in_place(self, rows: _Place, w: Value) -> Weights:
         """A right side known only at run time, as it lies; packed where rows share a few cache sets."""

@@ -11,9 +11,9 @@ from gcomp.types import F32
 
 from ..emit import Function, Value, number, vector
 from ..problem import Emitted, Problem, View
+from .axis import Axis
 from .frame import Frame, is_f32
 from .schedule import Run, balanced, lanes_of, pieces
-from .tile import Axis
 from .windows import Span, axes_of, channels_in_memory, is_channels_last, over_windows, taps_of
 
 ANCHORS: tuple[type[Operator], ...] = (MaxPool, AveragePool, GlobalAveragePool)

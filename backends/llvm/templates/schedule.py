@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from gcomp.types import F32
 
@@ -58,6 +59,7 @@ class Tile:
     taps: int = 1
 
 
+@cache
 def choose(
     cpu: Cpu, rows: int, vectors: int, steps: int, kernel: int = 1, stride: int = 1, dilation: int = 1
 ) -> Tile:
@@ -65,11 +67,11 @@ def choose(
 
     Each is a sum over `steps` times `kernel` taps, shared by neighbours as `stride` and `dilation` let them.
     """
-    spare = cpu.vector_registers - 2
+    spare, bytes, units = cpu.vector_registers - 2, cpu.vector_bytes, cpu.fma_units
 
     def early(vectors: int, taps: int) -> int:
         """Weights read before their turn where steps are unrolled and there is room for it."""
-        return vectors if taps == 1 and cpu.vector_registers >= 32 else 0
+        return vectors if taps == 1 and spare >= 30 else 0
 
     candidates = [
         Tile(r, v, taps)
@@ -83,9 +85,9 @@ def choose(
         total = 0.0
         for across in balanced(vectors, tile.vectors):
             for down in balanced(rows, tile.rows):
-                panel = across.size * cpu.vector_bytes * kernel * steps
+                panel = across.size * bytes * kernel * steps
                 weight = NEAR_LOAD if panel <= NEAR else FAR_LOAD
-                step = _step(cpu, Tile(down.size, across.size, tile.taps), weight, kernel, stride, dilation)
+                step = _step(units, Tile(down.size, across.size, tile.taps), weight, kernel, stride, dilation)
                 stored = down.size * across.size
                 between = TILE_OVERHEAD + stored + QUEUED * max(0, stored - OPEN_LINES)
                 total += across.count * down.count * (step * steps + between)
@@ -94,17 +96,16 @@ def choose(
     return min(candidates or [Tile(1, 1)], key=cost)
 
 
-def _step(cpu: Cpu, tile: Tile, weight: float, kernel: int, stride: int, dilation: int) -> float:
+def _step(fma_units: int, tile: Tile, weight: float, kernel: int, stride: int, dilation: int) -> float:
     """Cycles for all taps of one step in one tile; `weight` is what loading a vector of weights costs."""
     cycles = 0.0
     for group in balanced(kernel, tile.taps):
-        for _ in range(group.count):
-            places = {row * stride + tap * dilation for row in range(tile.rows) for tap in range(group.size)}
-            scalars, weights = len(places), group.size * tile.vectors
-            fused = tile.rows * tile.vectors * group.size
-            loads = (scalars + weights) / LOADS_PER_CYCLE
-            cycles += max(fused / cpu.fma_units, loads, FMA_LATENCY * group.size)
-            cycles += SCALAR_LOAD * scalars + weight * weights
+        places = {row * stride + tap * dilation for row in range(tile.rows) for tap in range(group.size)}
+        scalars, weights = len(places), group.size * tile.vectors
+        fused = tile.rows * tile.vectors * group.size
+        loads = (scalars + weights) / LOADS_PER_CYCLE
+        each = max(fused / fma_units, loads, FMA_LATENCY * group.size)
+        cycles += group.count * (each + SCALAR_LOAD * scalars + weight * weights)
     return cycles
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..emit import Function, Value, lane_mask, vector
+from .axis import Axis, Part, parts_of
 from .schedule import Run, Tile, balanced, pieces
 
 CACHE_LINE = 64
 UNROLLED = 4
 """Steps of the depth in one iteration where each is a single tap."""
+ROLLED = 8
+"""Groups of taps beyond which they are a loop, where none of them may lack an input."""
 STRAIGHT = 4
 """Lines prefetched ahead of a tile rather than from within its loops."""
 
@@ -25,27 +28,6 @@ Initial = Callable[[Value, int, Value, int], list[Value]]
 """`(row, rows, column, vectors)` to the accumulators' first values, row by row; `column` counts vectors."""
 Store = Callable[[Value, Value, Value, Value], None]
 """`(value, outer, row, column)` puts one vector of results away."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis of results: each is a sum over `kernel` taps of an input of `size`, `step` elements apart."""
-
-    extent: int
-    size: int
-    step: int
-    kernel: int = 1
-    stride: int = 1
-    dilation: int = 1
-    pad: int = 0
-
-    def reads(self, place: int, tap: int) -> bool:
-        """Whether a tap of the result at `place` lies in the input."""
-        return 0 <= place * self.stride + tap * self.dilation - self.pad < self.size
-
-    def interior(self, first: int, count: int) -> bool:
-        """Whether all taps of these results lie in the input."""
-        return self.reads(first, 0) and self.reads(first + count - 1, self.kernel - 1)
 
 
 @dataclass(frozen=True)
@@ -89,7 +71,7 @@ class Contraction:
         fn, runs = self.fn, balanced(self.inner.extent, self.tile.rows)
         block = self._block()
         if self.outer.extent > 1 or block is None:
-            parts, tiles = _parts(runs, self.inner), sum(run.count for run in runs)
+            parts, tiles = parts_of(runs, self.inner), sum(run.count for run in runs)
             most = block or self.outer.extent
             fn.loop(
                 0,
@@ -139,7 +121,7 @@ class Contraction:
             return None
         return max(4, pieces(pieces(self.inner.extent, self.tile.rows), blocks))
 
-    def _panels(self) -> list[Run]:
+    def panels(self) -> list[Run]:
         """Runs of panels; those with lanes that are not there stand alone, so that their place is known."""
         runs: list[Run] = []
         for run in balanced(self.vectors, self.tile.vectors):
@@ -171,36 +153,8 @@ class Contraction:
 
             fn.loop(first, stop, 1, rows)
 
-        for run in self._panels():
+        for run in self.panels():
             fn.loop(run.start, run.stop, run.size, lambda c, _, run=run: panel(c, None, run.size))
-
-
-@dataclass(frozen=True)
-class Part:
-    """Neighbouring tiles of `size` rows from number `number` on; `edge`: the place of one that lacks taps."""
-
-    start: Value | int
-    stop: Value | int
-    size: int
-    count: int
-    number: int
-    edge: int | None
-
-
-def _parts(runs: Sequence[Run], axis: Axis) -> list[Part]:
-    """Runs of tiles cut where they begin and cease to read all their taps; those that do not, one by one."""
-    parts: list[Part] = []
-    number = 0
-    for run in runs:
-        for place in range(run.start, run.stop, run.size):
-            last = parts[-1] if parts else None
-            edge = None if axis.interior(place, run.size) else place
-            if last and edge is None and last.edge is None and last.size == run.size:
-                parts[-1] = replace(last, stop=place + run.size, count=last.count + 1)
-            else:
-                parts.append(Part(place, place + run.size, run.size, 1, number, edge))
-            number += 1
-    return parts
 
 
 @dataclass
@@ -291,18 +245,43 @@ class _TileBody:
         place = fn.add(fn.add(place, -y.pad * y.step), fn.mul(self.x, x.stride * x.step))
         source = fn.element(of.x, place, "float")
         weights = fn.element(self.weights, fn.mul(tap, x.kernel * of.depth * columns), "float")
-        number = 0
-        for group in self._groups():
-            for i in range(group.count):
-                first = group.start + i * group.size
-                ahead = None
+        groups = self._groups()
+        total, number = sum(group.count for group in groups), 0
+        for group in groups:
+
+            def one(
+                i: Value,
+                values: list[Value],
+                shift: Value,
+                first: int,
+                group: Run = group,
+                before: int = number,
+            ) -> list[Value]:
+                """The i-th of some groups, whose first tap is `first`, `shift` elements into the row."""
+                rows = fn.add(fn.mul(i, group.size * of.depth * columns), group.start * of.depth * columns)
+                start, ahead = fn.element(weights, rows, "float"), None
                 if self.fetch is not None:
-                    line = fn.add(fn.mul(tap, sum(g.count for g in self._groups())), number)
+                    line = fn.add(fn.add(fn.mul(tap, total), before), i)
                     distance = pieces(of.depth, self._unroll(group.size)) * self.per_iteration * CACHE_LINE
                     ahead = fn.element(self.fetch, fn.mul(line, distance), "i8")
-                start = fn.element(weights, first * of.depth * columns, "float")
-                values = self._depth(source, start, range(first, first + group.size), ahead, values)
-                number += 1
+                at = fn.element(source, shift, "float")
+                return self._depth(at, start, range(first, first + group.size), ahead, values)
+
+            if group.count > ROLLED and self.part.edge is None:
+                step = x.dilation * x.step
+                values = fn.loop(
+                    0,
+                    group.count,
+                    1,
+                    lambda i, values, g=group, one=one, step=step: one(
+                        i, values, fn.mul(fn.add(fn.mul(i, g.size), g.start), step), 0
+                    ),
+                    [(vector("float", of.lanes), value) for value in values],
+                )
+            else:
+                for i in range(group.count):
+                    values = one(str(i), values, "0", group.start + i * group.size)
+            number += group.count
         return values
 
     def _depth(

@@ -10,8 +10,8 @@ from gcomp.types import TensorType, channels_last
 
 from ..emit import Function, Value
 from ..problem import View
+from .axis import Axis
 from .schedule import Run, balanced
-from .tile import Axis
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .expr import Bitcast, Expr, Fma, Literal_, cast, maximum, minimum, select, unary
+from ..expr import Bitcast, Expr, Fma, Literal_, cast, maximum, minimum, select, unary
+from ..types import F64, I64
 from .polynomials import ASIN64, ATAN64, COS64, ERF64, ERFC64, EXP64, LOG64, SIN64
-from .types import F64, I64
 
 LOG2E = 1.4426950408889634
 LN2_HIGH, LN2_LOW = 0.6931471803691238, 1.9082149292705877e-10

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..expr import Binary, Expr, Unary, cast
+from ..kernel import Compute, Kernel, Stage, changed_program, transform
+from ..types import BF16, F16, F32, F64
 from . import functions32, functions64
-from .expr import Binary, Expr, Unary, cast
-from .kernel import Compute, Kernel, Stage, changed_program, transform
 from .powers import power, remainder
-from .types import BF16, F16, F32, F64
 
 EXPANDED = (
     "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh",

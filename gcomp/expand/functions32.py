@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..expr import Bitcast, Expr, Fma, Literal_, cast, maximum, minimum, select, unary
+from ..types import F32, F64, I32
 from . import functions64
-from .expr import Bitcast, Expr, Fma, Literal_, cast, maximum, minimum, select, unary
 from .polynomials import COS32, ERF32, ERFC32, EXP32, LOG32, SIN32
-from .types import F32, F64, I32
 
 LOG2E = 1.44269502162933349609375
 LN2_HIGH, LN2_LOW = 0.693145751953125, 1.428606765330187045037746429443359375e-06

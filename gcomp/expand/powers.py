@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .expr import Bitcast, Expr, Fma, cast, select, unary
+from ..expr import Bitcast, Expr, Fma, cast, select, unary
+from ..types import F64, I64
 from .functions64 import INFINITY, LN2_HIGH, LN2_LOW, NAN, SIGN, bits, exp, horner, log, number, split
 from .polynomials import POW64
-from .types import F64, I64
 
 
 def power(base: Expr, exponent: Expr) -> Expr:

@@ -1,0 +1,80 @@
+"""Deep contractions in blocks of depth, whose share of a panel of weights stays in the first level of cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..emit import Value, vector
+from .schedule import pieces
+from .tile import Contraction
+
+PANEL = 32 << 10
+"""Bytes of weights in a block: beyond it each tile would read them from the second level again."""
+STEP = 4
+"""Blocks are multiples of it, so that unrolled steps come out even."""
+
+
+def emit(contraction: Contraction, scratch: Callable[[int], Value]) -> None:
+    """Emits the contraction; `scratch(bytes)` gives memory for sums that are not complete."""
+    deepest = PANEL // (contraction.tile.vectors * contraction.lanes * 4)
+    tiles = pieces(contraction.inner.extent, contraction.tile.rows)
+    plain = contraction.outer.extent == contraction.outer.kernel == contraction.inner.kernel == 1
+    if not plain or contraction.weights.step is not None or contraction.depth <= deepest or tiles == 1:
+        contraction.emit()
+        return
+    row = contraction.tile.vectors * contraction.lanes
+    sums = scratch(contraction.inner.extent * row * 4)
+    fn = contraction.fn
+    for run in contraction.panels():
+        fn.loop(
+            run.start,
+            run.stop,
+            run.size,
+            lambda column, _, run=run: _panel(contraction, column, run.size, deepest, sums, row),
+        )
+
+
+def _panel(
+    whole: Contraction, column: Value, vectors: int, deepest: int, sums: Value, row_elements: int
+) -> None:
+    """One panel, block by block: the first begins with the initial values, the last stores the results."""
+    fn, lanes = whole.fn, whole.lanes
+    count = pieces(whole.depth, deepest)
+    size = pieces(pieces(whole.depth, count), STEP) * STEP
+    count = pieces(whole.depth, size)
+    type = vector("float", lanes)
+    weights = fn.element(whole.weights.pointer, fn.mul(column, whole.weights.panel), "float")
+
+    def place(row: Value, v: Value) -> Value:
+        return fn.element(sums, fn.add(fn.mul(row, row_elements), fn.mul(v, lanes)), "float")
+
+    def begin(row: Value, rows: int, v: Value, vectors: int) -> list[Value]:
+        return whole.initial(row, rows, fn.add(column, v), vectors)
+
+    def go_on(row: Value, rows: int, v: Value, vectors: int) -> list[Value]:
+        places = [place(fn.add(row, r), fn.add(v, n)) for r in range(rows) for n in range(vectors)]
+        return [fn.load(at, type, 64) for at in places]
+
+    def pause(value: Value, _: Value, row: Value, v: Value) -> None:
+        fn.store(value, place(row, v), type, 64)
+
+    def finish(value: Value, outer: Value, row: Value, v: Value) -> None:
+        whole.store(value, outer, row, fn.add(column, v))
+
+    def block(number: Value, depth: int, is_first: bool, is_last: bool) -> None:
+        start = fn.mul(number, size)
+        replace(
+            whole,
+            depth=depth,
+            vectors=vectors,
+            whole=vectors,
+            x=fn.element(whole.x, fn.mul(start, whole.depth_step), "float"),
+            weights=replace(whole.weights, pointer=fn.element(weights, fn.mul(start, vectors * lanes), "float")),
+            initial=begin if is_first else go_on,
+            store=finish if is_last else pause,
+        ).emit()
+
+    block("0", size, True, False)
+    fn.loop(1, count - 1, 1, lambda number, _: block(number, size, False, False))
+    block(str(count - 1), whole.depth - size * (count - 1), False, True)
