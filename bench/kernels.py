@@ -69,11 +69,11 @@ def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
             flush.sum()
         for array in fed:
             array.sum()
-        before = best(times[-1] if times else 0.0)
+        before = best()
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start - overhead)
-        peaks.append((before + best(times[-1])) / 2)
+        peaks.append((before + best()) / 2)
     shares = [row.flops / seconds / top for seconds, top in zip(times, peaks, strict=True)]
     median = statistics.median
     return Measured(row, median(times), median(shares), median(peaks), kernel.emitted.template)

@@ -1,4 +1,4 @@
-"""Deep contractions in blocks of depth, whose share of a panel of weights stays in the first level of cache."""
+"""Deep contractions in blocks: of depth, so that weights stay in the first level of cache, and of rows."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from .tile import Contraction
 
 PANEL = 32 << 10
 """Bytes of weights in a block: beyond it each tile would read them from the second level again."""
+CACHE = 1 << 20
+"""Bytes of the input in a block of rows, which every panel reads again."""
 STEP = 4
 """Blocks are multiples of it, so that unrolled steps come out even."""
 
@@ -23,21 +25,34 @@ def emit(contraction: Contraction, scratch: Callable[[int], Value]) -> None:
     if not plain or contraction.weights.step is not None or contraction.depth <= deepest or tiles == 1:
         contraction.emit()
         return
-    row = contraction.tile.vectors * contraction.lanes
-    sums = scratch(contraction.inner.extent * row * 4)
-    fn = contraction.fn
-    for run in contraction.panels():
-        fn.loop(
-            run.start,
-            run.stop,
-            run.size,
-            lambda column, _, run=run: _panel(contraction, column, run.size, deepest, sums, row),
+    inner, fn = contraction.inner, contraction.fn
+    most = pieces(inner.extent, pieces(inner.extent * contraction.depth * 4, CACHE))
+    most = pieces(most, contraction.tile.rows) * contraction.tile.rows
+    sums = scratch(most * contraction.tile.vectors * contraction.lanes * 4)
+
+    def rows(start: Value, count: int) -> None:
+        part = replace(
+            contraction,
+            inner=replace(inner, extent=count, size=count),
+            x=fn.element(contraction.x, fn.mul(start, inner.step), "float"),
+            initial=lambda row, rows, v, n: contraction.initial(fn.add(start, row), rows, v, n),
+            store=lambda value, outer, row, v: contraction.store(value, outer, fn.add(start, row), v),
         )
+        for run in contraction.panels():
+            fn.loop(
+                run.start,
+                run.stop,
+                run.size,
+                lambda column, _, run=run: _panel(part, column, run.size, deepest, sums),
+            )
+
+    whole = inner.extent // most * most
+    fn.loop(0, whole, most, lambda start, _: rows(start, most))
+    if whole < inner.extent:
+        rows(str(whole), inner.extent - whole)
 
 
-def _panel(
-    whole: Contraction, column: Value, vectors: int, deepest: int, sums: Value, row_elements: int
-) -> None:
+def _panel(whole: Contraction, column: Value, vectors: int, deepest: int, sums: Value) -> None:
     """One panel, block by block: the first begins with the initial values, the last stores the results."""
     fn, lanes = whole.fn, whole.lanes
     count = pieces(whole.depth, deepest)
@@ -47,7 +62,7 @@ def _panel(
     weights = fn.element(whole.weights.pointer, fn.mul(column, whole.weights.panel), "float")
 
     def place(row: Value, v: Value) -> Value:
-        return fn.element(sums, fn.add(fn.mul(row, row_elements), fn.mul(v, lanes)), "float")
+        return fn.element(sums, fn.add(fn.mul(row, vectors * lanes), fn.mul(v, lanes)), "float")
 
     def begin(row: Value, rows: int, v: Value, vectors: int) -> list[Value]:
         return whole.initial(row, rows, fn.add(column, v), vectors)
@@ -64,13 +79,14 @@ def _panel(
 
     def block(number: Value, depth: int, is_first: bool, is_last: bool) -> None:
         start = fn.mul(number, size)
+        pointer = fn.element(weights, fn.mul(start, vectors * lanes), "float")
         replace(
             whole,
             depth=depth,
             vectors=vectors,
             whole=vectors,
             x=fn.element(whole.x, fn.mul(start, whole.depth_step), "float"),
-            weights=replace(whole.weights, pointer=fn.element(weights, fn.mul(start, vectors * lanes), "float")),
+            weights=replace(whole.weights, pointer=pointer),
             initial=begin if is_first else go_on,
             store=finish if is_last else pause,
         ).emit()
