@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import pkgutil
+import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -24,7 +24,7 @@ def find(kind: Kind, name: str) -> Any:
 
     Raises `InputError` for an unknown name, with what it may have meant, and for a module out of contract.
     """
-    if _file_name(name) in _files(kind):
+    if is_own(kind, name):
         found = _offers(kind, _file_name(name))
         if name in found:
             return found[name]
@@ -39,6 +39,11 @@ def find(kind: Kind, name: str) -> Any:
     near = difflib.get_close_matches(name, known, n=3)
     hint = f": did you mean {' or '.join(near)}?" if near else ";"
     raise InputError(f"no {_SINGULAR[kind]} is called {name!r}{hint} there are {', '.join(known) or 'none'}")
+
+
+def is_own(kind: Kind, name: str) -> bool:
+    """Whether gcomp's own folder holds it, in a file of that name."""
+    return _file_name(name) in _files(kind)
 
 
 def names(kind: Kind) -> list[str]:
@@ -58,13 +63,16 @@ def names(kind: Kind) -> list[str]:
 def load_pass_file(path: str | Path) -> Any:
     """The `PASS` of a Python file that belongs to no package. Raises `InputError`."""
     path = Path(path)
-    spec = importlib.util.spec_from_file_location(f"gcomp_pass_file_{path.stem}", path)
-    if not path.is_file() or spec is None or spec.loader is None:
+    if not path.is_file():
         raise InputError(f"{path}: a pass is a Python file, and there is none")
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(f"gcomp_pass_file_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where dataclasses look for what annotations name
     try:
-        spec.loader.exec_module(module)
+        # Not through the import system, whose cached bytecode may be that of the file a moment ago.
+        exec(compile(path.read_bytes(), path, "exec"), module.__dict__)
     except Exception as error:  # whatever a stranger's file raises is a fault of that file
+        del sys.modules[module.__name__]
         raise InputError(f"{path}: {type(error).__name__}: {error}") from error
     return _pass_of(module, str(path))
 

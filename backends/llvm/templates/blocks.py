@@ -31,12 +31,18 @@ def emit(contraction: Contraction, scratch: Callable[[int], Value]) -> None:
     sums = scratch(most * contraction.tile.vectors * contraction.lanes * 4)
 
     def rows(start: Value, count: int) -> None:
+        def initial(row: Value, rows: int, column: Value, vectors: int) -> list[Value]:
+            return contraction.initial(fn.add(start, row), rows, column, vectors)
+
+        def store(value: Value, outer: Value, row: Value, column: Value) -> None:
+            contraction.store(value, outer, fn.add(start, row), column)
+
         part = replace(
             contraction,
             inner=replace(inner, extent=count, size=count),
             x=fn.element(contraction.x, fn.mul(start, inner.step), "float"),
-            initial=lambda row, rows, v, n: contraction.initial(fn.add(start, row), rows, v, n),
-            store=lambda value, outer, row, v: contraction.store(value, outer, fn.add(start, row), v),
+            initial=initial,
+            store=store,
         )
         for run in contraction.panels():
             fn.loop(
