@@ -10,14 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
 from . import registry
 from .diagnostics import InputError, UnsupportedError
 from .hosted import HostedModule, operators_without_code
 from .ir import Graph
 from .lift import lift
-from .op import Constant
 from .pipeline import Pass, parse_names, parse_pipeline, run_pipeline, with_options
 from .specialise import bind
 from .specialised import SpecialisedModule
@@ -29,6 +26,9 @@ Model = Any
 """A path, the bytes of an ONNX file, an `onnx.ModelProto`, or a `Graph`."""
 
 PRECISIONS = ("fp32",)
+
+EXTERNAL = b"location"
+"""Is in every model with weights in other files, as the key of their names: its own bytes do not tell all."""
 
 
 def compile(
@@ -102,7 +102,7 @@ def _compile(
     if graph.symbols() and target.is_native:
         return SpecialisedModule(graph, lambda sizes: build(bind(graph, sizes), dict(timings)))
     module = build(graph, timings)
-    if key and not _is_mapped(graph):
+    if key:
         target.keep(key, module)
     return module
 
@@ -118,6 +118,8 @@ def _identity(
     """All that decides what a module will be, as text; empty where that cannot be told from outside."""
     if not target.is_native or not isinstance(pipeline, str):
         return ""
+    if not all(registry.is_own("passes", one) for one, _ in parse_names(pipeline)):
+        return ""  # what another distribution's pass does, the text of the pipeline does not tell
     path = _path(model)
     if path is not None:
         try:
@@ -128,15 +130,12 @@ def _identity(
         data = model
     else:
         return ""
+    if EXTERNAL in data:
+        return ""
     name = name or (path.stem if path else "")
     digest = hashlib.sha256(data).hexdigest()
     bound = [sorted((k, tuple(v)) for k, v in (shapes or {}).items()), sorted((dims or {}).items())]
     return repr((fingerprint(), digest, target, bound, pipeline, name))
-
-
-def _is_mapped(graph: Graph) -> bool:
-    """Whether weights come from files beside the model, whose content its own bytes do not tell."""
-    return any(isinstance(op, Constant) and isinstance(op.value, np.memmap) for op in graph.walk())
 
 
 def optimize(graph: Graph, passes: str | Sequence[Pass]) -> Graph:

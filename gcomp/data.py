@@ -125,7 +125,8 @@ def _read(path: Path) -> dict[str, Array]:
         with stored:
             return {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read as .npz: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read as .npz: {why}") from error
 
 
 def _converted(path: Path, port: PortLike, array: Array) -> Array:

@@ -72,5 +72,6 @@ class SpecialisedModule(Module):
     def save(self, path: str | Path) -> list[Path]:
         names = ", ".join(self.graph.symbols())
         raise BuildError(
-            f"{path}: the sizes {names} are not known; bind them with shapes= or dims= to save the module"
+            f"{path}: sizes still open: {names}; to save the module bind them: shapes= or dims= in Python, "
+            "--shape or --dim on the command line"
         )

@@ -157,7 +157,7 @@ def machine_of(triple: str) -> int:
     """ELF's number for the triple's processor. Raises `UnsupportedError` where objects are not ELF."""
     arch = ARCHITECTURES.get(architecture_of(triple))
     if arch is None or not arch.machine or any(s in triple for s in ("windows", "apple", "darwin", "macos")):
-        raise UnsupportedError(f"{triple}: only ELF objects can be linked here; save assembly (.s) or LLVM text (.ll) instead")
+        raise UnsupportedError(f"{triple}: only ELF objects can be linked here; save .s or .ll instead")
     return arch.machine
 
 

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 )
 @as_json
 def command(recipe: Recipe, data: Data, seconds: float, as_json: bool) -> None:
-    """Time MODEL, in turn with ONNX Runtime and OpenVINO where they are installed."""
+    """Time MODEL beside other engines.
+
+    Calls take turns with ONNX Runtime and OpenVINO, where they are installed.
+    """
     from ..peers import race
     from ..target import ports
 

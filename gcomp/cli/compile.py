@@ -18,7 +18,11 @@ from .report import duration, progress, report, size
 @click.option("--name", help="Prefix of the symbols; from the name of the output unless given.")
 @as_json
 def command(recipe: Recipe, output: Path, name: str | None, as_json: bool) -> None:
-    """Compile MODEL to native code, with a C header where it can be linked."""
+    """Compile MODEL to native code with a C header.
+
+    MODEL is .onnx, or .gc as `gcomp optimize` writes it. All its sizes must be known: what it leaves open is
+    bound by --shape or --dim.
+    """
     start = time.perf_counter()
     with progress(f"compiling {recipe.source.path}"):
         module = recipe.compile(name=name or output.stem)
@@ -39,7 +43,7 @@ def command(recipe: Recipe, output: Path, name: str | None, as_json: bool) -> No
         facts,
         [
             *(f"{path}  {size(count)}" for path, count in facts["files"].items()),
-            f"compiled in {duration(facts['seconds'])}" + (f" ({phases})" if phases else ""),
+            f"compiled in {duration(facts['seconds'])} ({phases or 'from the cache'})",
             *(f"input {name}: {type}" for name, type in facts["inputs"].items()),
             *(f"output {name}: {type}" for name, type in facts["outputs"].items()),
             f"weights {size(facts['weights_bytes'])}, working memory {size(facts['arena_bytes'])}",

@@ -30,7 +30,7 @@ def command(
     summary: bool,
     as_json: bool,
 ) -> None:
-    """Show MODEL as text, its operators, parameters and floating-point operations.
+    """Show MODEL as text, and what it costs.
 
     What is printed is the text form: the summary is in its comments, and a .gc file of it is a model again.
     """
@@ -59,12 +59,13 @@ def command(
 def graph_facts(graph: Graph) -> dict[str, Any]:
     from ..dim import Dim
     from ..op import Constant, Operator
+    from ..ops.group import Group
 
-    kinds = Counter(op.kind for op in graph.walk() if not isinstance(op, Constant))
+    ops = [op for op in graph.walk() if not isinstance(op, Constant)]
     arrays = {id(op.value): op.value for op in graph.walk() if isinstance(op, Constant)}.values()
     flops: Dim = 0
-    for op in graph.walk():
-        if isinstance(op, Operator) and not isinstance(op, Constant):
+    for op in ops:
+        if isinstance(op, Operator) and not isinstance(op, Group):  # what is in a group is listed itself
             flops = flops + op.flops
     return {
         "name": graph.name,
@@ -72,7 +73,7 @@ def graph_facts(graph: Graph) -> dict[str, Any]:
         "outputs": {
             name: str(value.type) for name, value in zip(graph.output_names, graph.outputs, strict=True)
         },
-        "operators": dict(kinds.most_common()),
+        "operators": dict(Counter(op.kind for op in ops).most_common()),
         "parameters": sum(array.size for array in arrays),
         "parameter_bytes": sum(array.nbytes for array in arrays),
         "flops": flops if isinstance(flops, int) else str(flops),

@@ -20,7 +20,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Shape = tuple[int, ...]
 
 DEFAULT_TARGET = "llvm"
-PRECISIONS = ("strict", "fp32", "bf16", "fp16")
+PRECISIONS = ("fp32",)
+"""Those that there are."""
 TEXT_SUFFIX = ".gc"
 
 
@@ -71,6 +72,11 @@ class Recipe:
     precision: str
     passes: str | None
     files: tuple[Path, ...]
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it says nothing but which file."""
+        return self == Recipe(Source(self.source.path, {}, {}), DEFAULT_TARGET, 1, "fp32", None, ())
 
     def compile(self, graph: Graph | None = None, name: str | None = None) -> Module:
         """The module for the source, or its graph if that is there already; `name` prefixes its symbols."""
@@ -160,13 +166,23 @@ def takes_recipe(command: Command) -> Command:
         "--target",
         default=DEFAULT_TARGET,
         show_default=True,
-        help="What to compile for, with options in braces.",
+        help="What to compile for, with options in braces: llvm{cpu=haswell}. See `gcomp targets`.",
     )
     @click.option(
-        "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of one run."
+        "--threads",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="Threads of one run; 1 for now.",
     )
-    @click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True)
-    @click.option("--passes", help="Passes to run instead of the target's own, separated by commas.")
+    @click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        default="fp32",
+        show_default=True,
+        help="How exact the numbers are.",
+    )
+    @click.option("--passes", help="Passes to run instead of the target's own: clean,layout{block=8},fuse.")
     @pass_files("A Python file with a pass. It runs first, or where --passes names it; repeatable.")
     @wraps(command)
     def wrapped(

@@ -25,7 +25,10 @@ LISTED = 64
 @output("A .npz for the outputs; of several samples they are joined along the leading axis.")
 @as_json
 def command(recipe: Recipe, data: Data, output: Path | None, as_json: bool) -> None:
-    """Run MODEL (.onnx, or a .so that gcomp wrote) on given or synthetic inputs."""
+    """Run MODEL on given or synthetic inputs.
+
+    MODEL is .onnx or .gc, or a .so that `gcomp compile` wrote.
+    """
     samples, run = _runner(recipe, data)
     with progress(f"running {recipe.source.path}"):
         results = [run(sample) for sample in samples]
@@ -41,8 +44,13 @@ def command(recipe: Recipe, data: Data, output: Path | None, as_json: bool) -> N
 def _runner(recipe: Recipe, data: Data) -> tuple[list[Sample], Callable[[Sample], dict[str, Array]]]:
     """The samples, and what runs one of them."""
     if recipe.source.path.suffix == ".so":
+        from ..diagnostics import InputError
         from ..native import load
 
+        if not recipe.is_default:
+            raise InputError(
+                f"{recipe.source.path}: compiled already; of the options it takes --data and --seed"
+            )
         library = load(recipe.source.path)
         return data.samples(list(library.inputs)), library.run
     from ..target import ports

@@ -23,7 +23,10 @@ VECTOR_SETS = (
 @click.command()
 @as_json
 def command(as_json: bool) -> None:
-    """List the targets, whether they can be used here, and the processor's facts."""
+    """List what can be compiled for here.
+
+    With each target's options, and the facts of this machine's processor.
+    """
     from ..pipeline import option_types
     from ..registry import find, names
 

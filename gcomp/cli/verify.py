@@ -25,16 +25,19 @@ JUDGE = "ONNX Runtime"
 @click.option(
     "--samples", type=click.IntRange(1), default=3, show_default=True, help="Synthetic samples to compare on."
 )
-@click.option("--tolerance", help="A rung of the tolerance ladder; by the precision unless given.")
+@click.option(
+    "--tolerance",
+    help="exact, close, approximate, reduced, quantized or sampled; by the precision unless given.",
+)
 @as_json
 @click.pass_context
 def command(
     context: click.Context, recipe: Recipe, data: Data, samples: int, tolerance: str | None, as_json: bool
 ) -> None:
-    """Compare compiled MODEL with the reference and, if it is installed, with ONNX Runtime.
+    """Compare compiled MODEL with the reference.
 
-    With --pass, compare the model before and after these passes instead, both by the reference. Exit status 1
-    if anything differs by more than the tolerance.
+    And with ONNX Runtime, if it is installed. With --pass, compare the model before and after these passes
+    instead, both by the reference. Exit status 1 if anything differs by more than the tolerance.
     """
     from ..target import ports
     from ..verify import tolerance_for

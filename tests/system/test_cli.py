@@ -1,20 +1,18 @@
-"""The command line as its users have it: what each verb prints and writes, and how it fails."""
+"""The command line as its users have it: what each verb prints and writes."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner, Result
-from onnx import TensorProto, helper
+from onnx import helper
 
 import gcomp
-from gcomp.cli import VERBS, commands
+from gcomp.cli import VERBS
+from gcomp.tolerance import LADDER
+from tests.commands import fail, invoke, process, succeed, write
 
 SOUND_PASS = """
 from gcomp import RewritePass, rewrite
@@ -32,7 +30,6 @@ PASS = RewritePass("swap-add", [swap])
 WRONG_PASS = SOUND_PASS.replace("return Add(add.rhs, add.lhs)", "return Add(add.rhs, add.rhs)").replace(
     "swap-add", "spoil-add"
 )
-CRASHING_PASS = "import nowhere_to_be_found\n"
 
 
 @pytest.fixture(scope="session")
@@ -48,45 +45,6 @@ def sums(tmp_path: Path) -> str:
     )
 
 
-def write(path: Path, nodes: list[onnx.NodeProto], inputs: list[str], outputs: list[str]) -> str:
-    def port(name: str) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3])
-
-    graph = helper.make_graph(nodes, "g", list(map(port, inputs)), list(map(port, outputs)))
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    return str(path)
-
-
-def invoke(*words: str | Path) -> Result:
-    result = CliRunner().invoke(commands, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def succeed(*words: str | Path) -> str:
-    result = invoke(*words)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def fail(*words: str | Path, status: int = 1) -> str:
-    """What the command says on standard error; it must not print anything else."""
-    result = invoke(*words)
-    assert result.exit_code == status, result.output
-    assert result.stdout == ""
-    return result.stderr
-
-
-def process(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gcomp", *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-    )
-
-
 # the whole
 
 
@@ -95,6 +53,11 @@ def test_every_verb_explains_itself() -> None:
     for verb in VERBS:
         assert f"  {verb} " in listed
         assert "Usage:" in succeed(verb, "--help")
+
+
+def test_verify_names_every_tolerance() -> None:
+    listed = " ".join(succeed("verify", "--help").split())
+    assert f"{', '.join([*LADDER][:-1])} or {[*LADDER][-1]};" in listed
 
 
 def test_version() -> None:
@@ -150,6 +113,22 @@ def test_compile_writes_a_library_with_its_header(digits: str, tmp_path: Path) -
     result = tmp_path / "y.npz"
     succeed("run", out, "--data", tmp_path / "x.npz", "-o", result)
     np.testing.assert_array_equal(np.load(result)["logits"], gcomp.load(out)(given)[0])
+
+
+def test_a_library_takes_no_options_of_compilation(digits: str, tmp_path: Path) -> None:
+    out = tmp_path / "digits.so"
+    succeed("compile", digits, "--dim", "batch=1", "-o", out)
+    for words in (["--dim", "batch=2"], ["--passes", "fuse"], ["--target", "reference"]):
+        assert "digits.so: compiled already" in fail("run", out, *words)
+
+
+def test_compile_says_where_the_time_went(
+    digits: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GCOMP_CACHE", str(tmp_path / "cache"))
+    words = ("compile", digits, "--dim", "batch=1", "-o", tmp_path / "digits.so")
+    assert "codegen" in succeed(*words)
+    assert "(from the cache)" in succeed(*words)
 
 
 def test_the_symbols_are_named_after_the_output(digits: str, tmp_path: Path) -> None:
@@ -213,6 +192,11 @@ def test_inspect_shows_what_passes_and_targets_make_of_a_model(digits: str) -> N
     assert succeed("inspect", digits, "--target", "reference") == succeed("inspect", digits)
     native = json.loads(succeed("inspect", digits, "--dim", "batch=1", "--target", "llvm", "--json"))
     assert native["operators"] != plain
+    fused, apart = (
+        json.loads(succeed("inspect", digits, "--dim", "batch=1", "--json", "--passes", passes))
+        for passes in ("fold-batchnorm,clean,fuse", "fold-batchnorm,clean")
+    )
+    assert "Group" in fused["operators"] and fused["flops"] == apart["flops"]
 
 
 def test_optimize_writes_a_model(digits: str, tmp_path: Path) -> None:
@@ -307,88 +291,3 @@ def test_targets_says_what_is_there() -> None:
     assert facts["targets"]["reference"]["reason"] is None
     assert facts["host"]["cores"] >= 1
     assert re.search(r"^reference +yes +none$", succeed("targets"), re.MULTILINE)
-
-
-# bad input
-
-
-def test_unknown_operators_are_all_listed(tmp_path: Path) -> None:
-    nodes = [
-        helper.make_node("Flurb", ["x"], ["a"], name="first"),
-        helper.make_node("Relu", ["a"], ["b"]),
-        helper.make_node("Glorp", ["b"], ["y"], name="second"),
-    ]
-    told = fail("compile", write(tmp_path / "odd.onnx", nodes, ["x"], ["y"]), "-o", tmp_path / "o.so")
-    assert all(word in told for word in ("Flurb", "Glorp", "first", "second")) and "Relu" not in told
-
-
-@pytest.mark.parametrize("content", [b"", b"\x00\x01\x02 not a protobuf", "half"])
-def test_a_damaged_file_is_refused(digits: str, tmp_path: Path, content: bytes | str) -> None:
-    path = tmp_path / "damaged.onnx"
-    whole = Path(digits).read_bytes()
-    path.write_bytes(whole[: len(whole) // 2] if isinstance(content, str) else content)
-    assert "damaged.onnx" in fail("inspect", path)
-
-
-def test_missing_external_data_is_named(digits: str, tmp_path: Path) -> None:
-    path = tmp_path / "split.onnx"
-    onnx.save(onnx.load(digits), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    succeed("inspect", path, "--summary")
-    (tmp_path / "weights.bin").unlink()
-    assert "weights.bin" in fail("inspect", path)
-
-
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        (("run", "MODEL", "--dim", "batch=1", "--target", "lvm"), "did you mean llvm?"),
-        (("run", "MODEL", "--dim", "batch=1", "--target", "llvm{cpus=x}"), "no option 'cpus'"),
-        (("inspect", "MODEL", "--passes", "fold-constant"), "did you mean fold-constants?"),
-        (("inspect", "MODEL", "--passes", "clean{x"), "braces do not match"),
-        (("inspect", "MODEL", "--dim", "bath=1"), "batch"),
-        (("inspect", "MODEL", "--shape", "image=1,8,8"), "image"),
-        (("inspect", "MODEL", "--shape", "img=1,1,8,8"), "image"),
-        (("run", "MODEL"), "f32[batch,1,8,8]"),
-        (("run", "MODEL", "--dim", "batch=1", "--threads", "2"), "threads=2"),
-        (("run", "MODEL", "--dim", "batch=1", "--data", "nowhere.npz"), "nowhere.npz"),
-        (("run", "MODEL", "--dim", "batch=1", "-o", "x.csv"), "outputs are written as .npz"),
-        (("run", "nowhere.so"), "nowhere.so"),
-        (("optimize", "MODEL", "-o", "x.onnx"), "--passes or --pass"),
-        (("inspect", "MODEL", "--pass", "nowhere.py"), "nowhere.py"),
-    ],
-)
-def test_mistakes_are_explained(digits: str, words: tuple[str, ...], complaint: str) -> None:
-    assert complaint in fail(*(digits if word == "MODEL" else word for word in words))
-
-
-def test_a_broken_pass_file_is_blamed(digits: str, tmp_path: Path) -> None:
-    path = tmp_path / "crash.py"
-    path.write_text(CRASHING_PASS)
-    assert "nowhere_to_be_found" in fail("inspect", digits, "--pass", path)
-
-
-@pytest.mark.parametrize(
-    ("name", "complaint"), [("digits.xyz", ".xyz"), ("digits", "digits"), ("no/such/digits.so", "no/such")]
-)
-def test_what_cannot_be_written_is_refused(digits: str, tmp_path: Path, name: str, complaint: str) -> None:
-    assert complaint in fail("compile", digits, "--dim", "batch=1", "-o", tmp_path / name)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_open_sizes_cannot_be_saved(digits: str, tmp_path: Path) -> None:
-    assert "batch" in fail("compile", digits, "-o", tmp_path / "digits.so")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("arrays", "complaint"),
-    [
-        ({"picture": np.zeros((1, 1, 8, 8), np.float32)}, "lacks image; it has picture"),
-        ({"image": np.zeros((1, 1, 8, 8))}, "the file holds f64[1,1,8,8]"),
-        ({"image": np.zeros((1, 8, 8), np.float32)}, "the file holds f32[1,8,8]"),
-        ({"image": np.zeros((3, 1, 8, 8), np.float32)}, "f32[2,1,8,8], the file holds f32[3,1,8,8]"),
-    ],
-)
-def test_unfit_data_is_refused(digits: str, tmp_path: Path, arrays: dict, complaint: str) -> None:
-    np.savez(tmp_path / "x.npz", **arrays)
-    assert complaint in fail("run", digits, "--dim", "batch=2", "--data", tmp_path / "x.npz")

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 import gcomp
+from gcomp import registry
 from gcomp.backends.llvm.module import LLVMModule
 from gcomp.types import Array
 
@@ -100,6 +102,40 @@ def test_a_changed_file_is_another_module(model: str, folder: Path, tmp_path: Pa
     changed = compiled(str(copy))
     assert not is_restored(changed)
     np.testing.assert_allclose(changed(IMAGE)[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_changed_weights_in_a_file_beside_the_model_are_read_anew(folder: Path, tmp_path: Path) -> None:
+    x = np.ones((1, 4), np.float32)
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 4)) for name in "xy"]
+    weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=(4, 4))
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="w.bin")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g", ports[:1], ports[1:], [weights]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    for value in (1.0, 2.0):
+        (tmp_path / "w.bin").write_bytes(np.full((4, 4), value, np.float32).tobytes())
+        assert gcomp.compile(tmp_path / "model.onnx")(x)[0].tolist() == [[4 * value] * 4]
+
+
+def test_the_passes_of_other_distributions_run_each_time(
+    model: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing tells whether their code has changed."""
+    monkeypatch.setattr(registry, "_entry_points", lambda kind: [Stranger()])
+    for _ in range(2):
+        assert not is_restored(compiled(model, passes="fold-constants,stranger"))
+
+
+class Stranger:
+    """An entry point."""
+
+    name, value = "stranger", "elsewhere"
+
+    def load(self) -> object:
+        return registry.find("passes", "clean")
 
 
 def damage(data: bytes, kind: str) -> bytes:

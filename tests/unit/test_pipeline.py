@@ -236,6 +236,22 @@ def test_a_loose_file_holds_a_pass(tmp_path: Path) -> None:
         registry.load_pass_file(tmp_path / "absent.py")
 
 
+def test_a_loose_file_may_hold_a_dataclass(tmp_path: Path) -> None:
+    file = tmp_path / "whole.py"
+    file.write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass, field\n"
+        "@dataclass(frozen=True)\n"
+        "class Whole:\n"
+        "    name: str = field(default='whole', init=False)\n"
+        "    times: int = 1\n"
+        "    def run(self, graph): return False\n"
+        "PASS = Whole()\n"
+    )
+    (found,) = parse_pipeline("whole{times=3}", {"whole": registry.load_pass_file(file)})
+    assert getattr(found, "times", None) == 3
+
+
 class Holder(Operator):
     """Gives what its region gives."""
 
