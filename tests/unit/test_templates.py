@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bench.rows import BARRED, ROWS, Row
 from bench.single import Single, empty, in_memory, logical, problem_for, single
 from gcomp.backends.llvm.cpu import Cpu, from_options, host
-from gcomp.backends.llvm.templates import overrides
+from gcomp.backends.llvm.templates import overrides, winograd
 from gcomp.backends.llvm.templates.schedule import balanced, choose
 from gcomp.expr import Expr, maximum
 from gcomp.op import Operator, argument, constant
@@ -195,6 +195,41 @@ def conv(group: int, of_: dict[str, Any], channels_last_input: bool, cpu: Cpu) -
 @given(shape=convolutions(), channels_last_input=st.booleans())
 def test_convolution(cpu: Cpu, shape: dict[str, Any], channels_last_input: bool) -> None:
     conv(1, shape, channels_last_input, cpu)
+
+
+@every_processor
+@settings(max_examples=4)
+@given(
+    size=st.tuples(st.integers(12, 21), st.integers(12, 21)),
+    channels=st.integers(32, 50),
+    filters=st.integers(32, 70),
+    pads=st.tuples(*[st.integers(0, 2)] * 4),
+    batch=st.integers(1, 2),
+    bias=st.booleans(),
+)
+def test_winograd(
+    cpu: Cpu,
+    size: tuple[int, int],
+    channels: int,
+    filters: int,
+    pads: tuple[int, int, int, int],
+    batch: int,
+    bias: bool,
+) -> None:
+    w = numbers(0, filters, channels, 3, 3)
+    op = Conv(of(batch, channels, *size), constant(w), pads=pads)
+    kernel = single(problem_for(op, cpu, {1: w}, {0: LAST}, LAST))
+    assert kernel is not None and kernel.emitted.template == "winograd"
+    shape = {"x": (batch, channels, *size), "filters": filters, "kernel": (3, 3), "strides": (1, 1)}
+    conv(1, {**shape, "dilations": (1, 1), "pads": pads, "bias": bias}, True, cpu)
+
+
+def test_winograd_transforms_are_a_correlation() -> None:
+    output, filters, inputs = (np.array(matrix) for matrix in winograd.matrices())
+    rng = np.random.default_rng(0)
+    d, g = rng.standard_normal(winograd.SIDE), rng.standard_normal(winograd.TAPS)
+    product = output @ ((filters @ g) * (inputs @ d))
+    assert np.allclose(product, np.correlate(d, g, "valid"), rtol=1e-12)
 
 
 @every_processor

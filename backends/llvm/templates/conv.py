@@ -1,4 +1,4 @@
-"""Direct convolution of f32 in two dimensions, into channels-last results, without padding the input."""
+"""Direct convolution of f32 in two dimensions into channels-last results; Winograd's where that is faster."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from gcomp.op import Operator
 from gcomp.ops.convolution import Conv
 from gcomp.types import Array
 
-from ..emit import Value, lane_mask, vector
+from ..emit import Value
 from ..problem import Emitted, Epilogue, Problem, View
-from . import blocks
+from . import blocks, winograd
 from .axis import Axis
 from .frame import Frame, is_f32
 from .packing import pack
@@ -37,7 +37,7 @@ def match(problem: Problem) -> Emitted | None:
         return None
     if op.group > 1 and (w.type.static_shape[0] // op.group) % lanes:
         return None
-    return _Convolution(problem, op, x, w.array).emit()
+    return winograd.match(problem, op, x, w.array) or _Convolution(problem, op, x, w.array).emit()
 
 
 class _Convolution:
@@ -125,7 +125,9 @@ class _Convolution:
             if bias is None:
                 return ["zeroinitializer"] * (count * vectors)
             columns = [fn.add(column, v) for v in range(vectors)]
-            return [self._bias(bias, fn.add(first, fn.mul(c, lanes)), active(c)) for c in columns] * count
+            return [
+                self.frame.lanes_at(bias, fn.add(first, fn.mul(c, lanes)), active(c), lanes) for c in columns
+            ] * count
 
         def store(value: Value, y: Value, x: Value, column: Value) -> None:
             places = [x, y] if self.transposed else [y, x]
@@ -150,15 +152,6 @@ class _Convolution:
             store,
         )
         blocks.emit(contraction, self.frame.scratch)
-
-    def _bias(self, pointer: Value, channel: Value, active: int) -> Value:
-        fn, lanes = self.fn, self.lanes
-        if active == 0:
-            return "zeroinitializer"
-        place = fn.element(pointer, channel, "float")
-        if active < lanes:
-            return fn.masked_load(place, lane_mask(active, lanes), "float", lanes)
-        return fn.load(place, vector("float", lanes), 4)
 
     def _pack(self) -> Array:
         """The filters of each group, their taps in the order of the axes."""

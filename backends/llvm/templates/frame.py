@@ -8,7 +8,7 @@ from gcomp.kernel import walk
 from gcomp.tensor import Load
 from gcomp.types import F32, Array
 
-from ..emit import Function, Value
+from ..emit import Function, Value, lane_mask, vector
 from ..problem import Argument, Emitted, Epilogue, Problem, View
 
 KERNEL = "kernel"
@@ -54,6 +54,16 @@ class Frame:
         ]
         pointers = {place: self._pointer(place) for place in places}
         return Epilogue(self.problem, self.fn, pointers, self._parameter("ptr", Argument("result")))
+
+    def lanes_at(self, pointer: Value, index: Value, active: int, lanes: int) -> Value:
+        """`lanes` elements from an index on; only the first `active` are there, the others zero."""
+        fn = self.fn
+        if active == 0:
+            return "zeroinitializer"
+        place = fn.element(pointer, index, "float")
+        if active < lanes:
+            return fn.masked_load(place, lane_mask(active, lanes), "float", lanes)
+        return fn.load(place, vector("float", lanes), 4)
 
     def finish(self, template: str) -> Emitted:
         """The kernel, whose schedule LLVM's passes would only disturb."""
