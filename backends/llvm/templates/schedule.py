@@ -20,6 +20,9 @@ TILE_OVERHEAD = 15
 """Cycles to drain and refill the pipeline between two tiles, beside one for each vector stored."""
 OPEN_LINES, QUEUED = 16, 6
 """Cache lines that may be on their way at once, and cycles that each further one of a tile waits."""
+IN_FLIGHT = {"aarch64": 4}
+"""Registers left to input elements, 2 elsewhere. On ARM LLVM loads several ahead, and with less room it moves
+accumulators to memory."""
 WIDEST = 8
 """Vectors in a panel, at most."""
 
@@ -67,11 +70,11 @@ def choose(
 
     Each is a sum over `steps` times `kernel` taps, shared by neighbours as `stride` and `dilation` let them.
     """
-    spare, bytes, units = cpu.vector_registers - 2, cpu.vector_bytes, cpu.fma_units
+    spare, bytes, units = cpu.vector_registers - IN_FLIGHT.get(cpu.arch, 2), cpu.vector_bytes, cpu.fma_units
 
     def early(vectors: int, taps: int) -> int:
         """Weights read before their turn where steps are unrolled and there is room for it."""
-        return vectors if taps == 1 and spare >= 30 else 0
+        return vectors if taps == 1 and cpu.vector_registers >= 32 else 0
 
     candidates = [
         Tile(r, v, taps)
