@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from . import idregisters
 from .cpu import Cpu
 
 _EAX, _EBX, _ECX, _EDX = range(4)
@@ -52,15 +53,20 @@ CPUID: dict[str, tuple[int, int, int, int]] = {
 _AVX_STATE = 0x06  # what the operating system saves at a switch: SSE and AVX registers
 _AVX512_STATE = 0xE6  # and the mask registers and both halves of ZMM
 
-# On x86-64 the check and its callers may use nothing beyond what every such processor has.
-BASELINE = {"x86_64": '"target-cpu"="x86-64" "target-features"="-sse3,-avx"'}
+# The check and its callers may use nothing beyond what every processor of the architecture has.
+BASELINE = {
+    "x86_64": '"target-cpu"="x86-64" "target-features"="-sse3,-avx"',
+    "aarch64": '"target-cpu"="generic" "target-features"="+neon"',
+}
 
 
 def check_text(name: str, cpu: Cpu) -> str:
     """An internal function `name` without arguments that returns i1, with the attributes of group #0.
 
-    It answers true on architectures other than x86-64: there, asking needs a function of the C library.
+    It answers true where the processor is neither x86-64 nor aarch64: there, asking needs the C library.
     """
+    if cpu.arch == "aarch64":
+        return idregisters.check_text(name, cpu)
     if cpu.arch != "x86_64" or not cpu.features:
         return f"define internal i1 @{name}() #0 {{\n  ret i1 true\n}}\n"
     steps: list[tuple[str, str]] = []  # each: text that computes %ok.N as the last line needs it

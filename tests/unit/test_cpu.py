@@ -8,6 +8,7 @@ import pytest
 from gcomp.backends.llvm.architectures import ARCHITECTURES
 from gcomp.backends.llvm.cpu import Cpu, from_options, host, normalised
 from gcomp.backends.llvm.cpuid import CPUID, check_text
+from gcomp.backends.llvm.idregisters import FIELDS
 from gcomp.backends.llvm.jit import assembly, emit_object, load_objects
 from gcomp.diagnostics import InputError, UnsupportedError
 from gcomp.types import F16, F32, I8
@@ -128,6 +129,17 @@ def test_every_feature_of_x86_can_be_checked() -> None:
     assert set(CPUID) == set(ARCHITECTURES["x86_64"].features)
 
 
+def test_every_feature_of_arm_can_be_checked() -> None:
+    arm = ARCHITECTURES["aarch64"]
+    assert set(FIELDS) == set(arm.features) - set(arm.baseline)
+
+
+@pytest.mark.parametrize("triple", ["aarch64-apple-macosx13.0", "aarch64-none-elf"])
+def test_only_linux_lets_programs_read_identification_registers(triple: str) -> None:
+    a76 = from_options({"triple": triple, "cpu": "cortex-a76"})
+    assert check_text("ok", a76) == "define internal i1 @ok() #0 {\n  ret i1 true\n}\n"
+
+
 def check(cpu: Cpu) -> bool:
     """Runs the check of `cpu` on this machine."""
     text = (
@@ -138,7 +150,7 @@ def check(cpu: Cpu) -> bool:
     return bool(ctypes.CFUNCTYPE(ctypes.c_bool)(loaded.addresses["ask"])())
 
 
-needs_x86 = pytest.mark.skipif(host().arch != "x86_64", reason="the check exists on x86-64 only")
+needs_x86 = pytest.mark.skipif(host().arch != "x86_64", reason="asks an x86-64 processor")
 
 
 @needs_x86
