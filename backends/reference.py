@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -10,7 +11,9 @@ import numpy as np
 
 from gcomp.diagnostics import InputError
 from gcomp.evaluate import evaluate
-from gcomp.ir import Graph
+from gcomp.ir import Graph, Value
+from gcomp.op import Constant
+from gcomp.steps import Event, Trace, facts_of
 from gcomp.target import Module, Target, ports
 from gcomp.types import Array
 
@@ -29,6 +32,23 @@ class ReferenceModule(Module):
             names = ", ".join(port.name for port in self.inputs) or "none"
             raise InputError(f"{self.name}: takes {len(self.inputs)} inputs ({names}), got {len(arrays)}")
         return [result.copy() for result in evaluate(self.graph, [_as_array(array) for array in arrays])]
+
+    def trace(self, *arrays: Any) -> Trace:
+        known: dict[Value, Array] = {}
+        events: list[Event] = []
+        begin = last = time.perf_counter()
+
+        def keep(value: Value, array: Array) -> None:
+            nonlocal last
+            known[value], op, now = array, value.producer, time.perf_counter()
+            if op is not None and value is op.results[-1] and not isinstance(op, Constant):
+                operands = [None if one is None else known[one] for one in op.operands]
+                facts = facts_of(op, "reference", operands, [known[one] for one in op.results])
+                events.append(Event(facts, last - begin, now - last))
+            last = time.perf_counter()
+
+        outputs = evaluate(self.graph, [_as_array(array) for array in arrays], keep)
+        return Trace([result.copy() for result in outputs], events)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         outputs = evaluate(self.graph, {name: _as_array(array) for name, array in inputs.items()})

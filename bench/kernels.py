@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from gcomp.backends.llvm.cpu import Cpu, host
+from gcomp.backends.llvm.peak import peak
 from gcomp.types import Array
 
-from .peak import peak
 from .rows import BARRED, ROWS, Row
 from .single import empty, in_memory, logical, single
 

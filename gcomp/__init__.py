@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from .lift import lift
     from .native import load
+    from .profile import profile
     from .rewrite import RewritePass, constant, either_order, made_by, only_user, require, rewrite
     from .save import save_onnx
     from .session import InferenceSession
@@ -52,6 +53,7 @@ __all__ = [
     "only_user",
     "optimize",
     "parse",
+    "profile",
     "require",
     "rewrite",
     "save_onnx",
@@ -62,6 +64,7 @@ _HOMES = {
     "diagnostics": tuple(name for name in __all__ if name.endswith("Error") or name == "IllFormed"),
     "lift": ("lift",),
     "native": ("load",),
+    "profile": ("profile",),
     "rewrite": ("RewritePass", "constant", "either_order", "made_by", "only_user", "require", "rewrite"),
     "save": ("save_onnx",),
     "session": ("InferenceSession",),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from .diagnostics import InputError, UnsupportedError
 from .evaluate import evaluate_op
 from .ir import Graph, Op, Value
 from .op import Constant, Operator
+from .steps import Event, Limits, Trace, facts_of
 from .target import Module, ports
 from .types import STRING, Array
 
@@ -66,6 +69,31 @@ class HostedModule(Module):
             results = part(*given) if isinstance(part, Module) else evaluate_op(part, given)
             known.update(zip(gives, results, strict=True))
         return [np.array(known[value]) for value in self.graph.outputs]
+
+    def trace(self, *arrays: Any) -> Trace:
+        if len(arrays) != len(self.inputs):
+            raise InputError(f"{self.graph.name}: takes {len(self.inputs)} inputs, got {len(arrays)}")
+        known: dict[Value, Any] = dict(zip(self.graph.inputs, arrays, strict=True))
+        events: list[Event] = []
+        begin = time.perf_counter()
+        for part, takes, gives in self._parts:
+            given = [None if value is None else known[value] for value in takes]
+            start = time.perf_counter()
+            if isinstance(part, Module):
+                inner = part.trace(*given)
+                results = inner.outputs
+                events += [replace(event, start=event.start + start - begin) for event in inner.events]
+            else:
+                results = evaluate_op(part, given)
+                seconds = time.perf_counter() - start
+                facts = facts_of(part, "reference", given, list(results))
+                events.append(Event(facts, start - begin, seconds))
+            known.update(zip(gives, results, strict=True))
+        return Trace([np.array(known[value]) for value in self.graph.outputs], events)
+
+    def limits(self) -> Limits | None:
+        measured = (part.limits() for part, _, _ in self._parts if isinstance(part, Module))
+        return next(measured, None)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         names = self.graph.input_names

@@ -133,21 +133,7 @@ class NativeModule:
         writeable, apart from the others and from the inputs; after an error their content is undefined.
         Raises `InputError` for arrays that do not fit, `RunError` if the code refuses.
         """
-        expected = self._expected
-        if len(arrays) != len(expected):
-            names = ", ".join(port.name for port in self.inputs)
-            raise InputError(
-                f"{self.name}: takes {_count(len(expected), 'input')} ({names}), got {len(arrays)}"
-            )
-        given = [
-            array
-            if type(array) is np.ndarray
-            and array.dtype == dtype
-            and array.shape == shape
-            and array.flags.c_contiguous
-            else self._fitting(index, array)
-            for index, (array, (shape, dtype)) in enumerate(zip(arrays, expected, strict=True))
-        ]
+        given = self.accept(arrays)
         if out is None:
             results = [np.empty(shape, dtype) for shape, dtype in self._results]
         else:
@@ -174,6 +160,24 @@ class NativeModule:
             )
         results = self(*(inputs[name] for name in names))
         return {port.name: result for port, result in zip(self.outputs, results, strict=True)}
+
+    def accept(self, arrays: Sequence[Any]) -> list[Array]:
+        """The arrays as the code takes them: contiguous, of the declared types. Raises `InputError`."""
+        expected = self._expected
+        if len(arrays) != len(expected):
+            names = ", ".join(port.name for port in self.inputs)
+            raise InputError(
+                f"{self.name}: takes {_count(len(expected), 'input')} ({names}), got {len(arrays)}"
+            )
+        return [
+            array
+            if type(array) is np.ndarray
+            and array.dtype == dtype
+            and array.shape == shape
+            and array.flags.c_contiguous
+            else self._fitting(index, array)
+            for index, (array, (shape, dtype)) in enumerate(zip(arrays, expected, strict=True))
+        ]
 
     def _fitting(self, index: int, given: Any) -> Array:
         """`given` as a contiguous array of the input's type and shape, copied where that is needed."""

@@ -9,6 +9,7 @@ from typing import Any
 from .diagnostics import BuildError, InputError
 from .dim import Poly, symbol
 from .ir import Graph
+from .steps import Trace
 from .target import Module, ports
 from .types import Array, shape_of
 
@@ -32,7 +33,13 @@ class SpecialisedModule(Module):
             raise InputError(
                 f"{self.graph.name}: takes {len(self.inputs)} inputs ({names}), got {len(arrays)}"
             )
-        return self.module(*map(shape_of, arrays))(*arrays)
+        return self.at(*arrays)(*arrays)
+
+    def at(self, *arrays: Any) -> Module:
+        return self.module(*map(shape_of, arrays))
+
+    def trace(self, *arrays: Any) -> Trace:
+        return self.at(*arrays).trace(*arrays)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         names = self.graph.input_names

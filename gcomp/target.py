@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from .diagnostics import BuildError
+from .diagnostics import BuildError, UnsupportedError
 from .ir import Graph
 from .native import Port
+from .steps import Limits, Memory, StepFacts, Trace
 from .types import Array
 
 
@@ -51,6 +52,26 @@ class Module(ABC):
     def manifest(self) -> Mapping[str, Any]:
         """What a file of this module says of itself; empty where there can be none."""
         return {}
+
+    def at(self, *arrays: Any) -> Module:
+        """The module that runs for arrays of these shapes: this one, unless sizes are still open."""
+        return self
+
+    def trace(self, *arrays: Any) -> Trace:
+        """Runs step by step, with a clock between them. Raises as a call does, and `UnsupportedError`."""
+        raise UnsupportedError("this target's modules cannot be run step by step")
+
+    def steps(self) -> list[StepFacts]:
+        """The steps of `trace`, as far as they are known without running them."""
+        return []
+
+    def memory(self) -> Memory | None:
+        """What lies where in memory; None if that is not planned."""
+        return None
+
+    def limits(self) -> Limits | None:
+        """Measures what this machine can do at best; None where that means nothing for this module."""
+        return None
 
     def save(self, path: str | Path) -> list[Path]:
         """Writes the form that the suffix of `path` names; gives the files written. Raises `BuildError`."""

@@ -161,7 +161,7 @@ class _Builder:
 
 
 def _unit(emitted: Emitted, cpu: Cpu) -> Unit:
-    text = _module(emitted.function, cpu)
+    text = module_text(emitted.function, cpu)
     digest = hashlib.sha256(f"{emitted.optimise} {cpu} {text}".encode()).hexdigest()[:16]
     symbol = f"gcomp_{emitted.template}_{digest}"
     # Weak: the same kernel may come with several models of one program.
@@ -169,7 +169,8 @@ def _unit(emitted: Emitted, cpu: Cpu) -> Unit:
     return Unit(symbol, text, emitted.optimise, emitted.template)
 
 
-def _module(function: Function, cpu: Cpu) -> str:
+def module_text(function: Function, cpu: Cpu) -> str:
+    """The LLVM module of a function and those that it holds."""
     functions = [function, *function.functions]
     declarations = {text for one in functions for text in one.declarations}
     return "\n".join([*map(str, functions), *sorted(declarations), attributes(cpu)])
@@ -196,9 +197,13 @@ def object_code(text: str, cpu: Cpu, optimise: bool) -> bytes:
 
 def _entry(name: str, plan: Plan, calls: list[Call], cpu: Cpu) -> str:
     """`NAME_entry`: reads the data pointers of inputs and outputs, and calls the kernels in order."""
-    fn = Function(
-        f"{name}_entry", [("ptr", "weights"), ("ptr", "arena"), ("ptr", "in"), ("ptr", "out")], "i32"
-    )
+    return module_text(calling(f"{name}_entry", plan, calls), cpu)
+
+
+def calling(symbol: str, plan: Plan, calls: list[Call], linkage: str = "hidden") -> Function:
+    """A function of (weights, arena, inputs, outputs) that makes the calls, until one gives an error code."""
+    parameters = [("ptr", "weights"), ("ptr", "arena"), ("ptr", "in"), ("ptr", "out")]
+    fn = Function(symbol, parameters, "i32", linkage)
     pointers: dict[str, str] = {"%weights": "%weights", "%arena": "%arena"}
     for space, places in (("input", plan.inputs), ("output", plan.outputs)):
         base = "%in" if space == "input" else "%out"
@@ -217,4 +222,4 @@ def _entry(name: str, plan: Plan, calls: list[Call], cpu: Cpu) -> str:
         fn.do(f"ret i32 {code}")
         fn.block(going)
     fn.do("ret i32 0")
-    return _module(fn, cpu)
+    return fn

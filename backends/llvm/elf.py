@@ -23,7 +23,7 @@ LARGE = 1 << 30
 Blob = bytes | bytearray | memoryview | Array
 
 _FLAGS = {"arm": 0x05000000, "thumb": 0x05000000, "riscv64": 0x5}  # EABI 5; compressed, double-float ABI
-_ALLOCATE, _X86_64_LARGE = 0x2, 0x10000000
+_ALLOCATE, _EXECUTABLE, _X86_64_LARGE = 0x2, 0x4, 0x10000000
 _PROGBITS, _SYMTAB, _STRTAB, _RELA, _REL, _GROUP, _SHNDX = 1, 2, 3, 4, 9, 17, 18
 _LOCAL, _GLOBAL, _OBJECT = 0, 1, 1
 _VISIBILITY = {"default": 0, "hidden": 2}
@@ -166,6 +166,13 @@ def machine_in(start: bytes) -> int:
     if len(start) < 20 or start[:4] != b"\x7fELF" or start[4] not in (1, 2) or start[5] != 1:
         raise BuildError("not a little-endian ELF object")
     return int.from_bytes(start[18:20], "little")
+
+
+def code_bytes(data: bytes) -> int | None:
+    """The size of the machine code in an object; None where it is not ELF."""
+    if data[:4] != b"\x7fELF":
+        return None
+    return sum(section.size for section in Object(bytearray(data)).sections if section.flags & _EXECUTABLE)
 
 
 class _Strings:

@@ -13,6 +13,7 @@ from gcomp.diagnostics import BuildError
 from gcomp.ir import Graph
 from gcomp.native import ABI, NativeModule, Port
 from gcomp.plan import plan
+from gcomp.steps import Limits, Memory, StepFacts, Trace
 from gcomp.target import Module, ports
 from gcomp.timing import phase
 from gcomp.types import Array
@@ -22,6 +23,8 @@ from .abi import Weights, identifier, prologue_text
 from .build import Program, build, object_code
 from .cpu import Cpu, host
 from .jit import load_objects
+from .peak import limits
+from .trace import Tracer, memory, step_facts
 
 
 def compile_graph(graph: Graph, cpu: Cpu, name: str, templates: bool) -> LLVMModule:
@@ -91,6 +94,22 @@ class LLVMModule(Module):
     def __call__(self, *arrays: Any, out: Sequence[Array] | None = None) -> list[Array]:
         """As `NativeModule`'s."""
         return self._native(*arrays, out=out)
+
+    def trace(self, *arrays: Any) -> Trace:
+        return self._tracer(self._native.accept(arrays))
+
+    def steps(self) -> list[StepFacts]:
+        return step_facts(self.program)
+
+    def memory(self) -> Memory:
+        return memory(self.program)
+
+    def limits(self) -> Limits:
+        return limits(self.artefact.cpu)
+
+    @cached_property
+    def _tracer(self) -> Tracer:
+        return Tracer(self.program, self.artefact.weights)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         return self._native.run(inputs)

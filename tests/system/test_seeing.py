@@ -1,0 +1,53 @@
+"""What users see of a compiled model: the profile of its kernels."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gcomp.cli import commands
+
+
+@pytest.fixture(scope="session")
+def digits(repository: Path) -> str:
+    return str(repository / "examples" / "digits.onnx")
+
+
+def invoke(*words: str | Path) -> Result:
+    result = CliRunner().invoke(commands, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def succeed(*words: str | Path) -> str:
+    result = invoke(*words)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_profile_names_each_kernel(digits: str, tmp_path: Path) -> None:
+    words = ("profile", digits, "--dim", "batch=1", "--seconds", "0.05")
+    facts = json.loads(succeed(*words, "--trace", tmp_path / "t.json", "--json"))
+    assert facts["steps"][0]["nodes"] == ["conv1", "bn1", "relu1"] and facts["steps"][0]["code"] == "conv"
+    assert facts["trace"] == str(tmp_path / "t.json")
+    trace = json.loads((tmp_path / "t.json").read_text())
+    assert {one["name"] for one in trace["traceEvents"]} >= {"conv1, bn1, relu1", "fc2"}
+    text = succeed(*words)
+    assert re.search(r"^0 .* (compute|memory) +conv +Conv\+Relu +conv1, bn1, relu1$", text, re.MULTILINE)
+    assert "GFLOP/s" in text and "GB/s" in text
+
+
+def test_profile_times_the_operators_of_the_reference(digits: str) -> None:
+    words = ("profile", digits, "--dim", "batch=1", "--seconds", "0.05", "--target", "reference")
+    text = succeed(*words)
+    assert re.search(r"^ 1 .* reference +BatchNormalization +bn1$", text, re.MULTILINE)
+    assert json.loads(succeed(*words, "--json"))["limits"] is None
+
+
+def test_a_trace_that_cannot_be_written_is_refused(digits: str, tmp_path: Path) -> None:
+    words = ("profile", digits, "--dim", "batch=1", "--seconds", "0.01")
+    result = invoke(*words, "--trace", tmp_path / "nowhere" / "t.json")
+    assert result.exit_code == 1 and "cannot be written" in result.stderr and result.stdout == ""
