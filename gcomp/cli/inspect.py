@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import Recipe, Source, as_json, pass_files, takes_source
-from .report import report, size
+from .options import DEFAULT_TARGET, Recipe, Source, as_json, pass_files, takes_source
+from .report import progress, report, size
 
 if TYPE_CHECKING:
     from ..ir import Graph
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 @pass_files("A Python file with a pass to run; first, or where --passes names it; repeatable.")
 @click.option("--target", help="Show what this target's own passes make of the model.")
 @click.option("--summary", is_flag=True, help="Leave the text of the graph out.")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    help="A page to write, about the model before and after it is compiled; it needs no network.",
+)
 @as_json
 def command(
     source: Source,
@@ -28,6 +33,7 @@ def command(
     files: tuple[Path, ...],
     target: str | None,
     summary: bool,
+    html: Path | None,
     as_json: bool,
 ) -> None:
     """Show MODEL as text, and what it costs.
@@ -38,13 +44,18 @@ def command(
 
     graph = source.graph()
     pipeline = Recipe(source, target or "", 1, "fp32", passes, files).pipeline()
+    if html is not None:
+        _write_page(html, graph, Recipe(source, target or DEFAULT_TARGET, 1, "fp32", passes, files))
     if pipeline is None and target is not None:
         pipeline = parse_target(target).pipeline
     if pipeline:
         graph = optimize(graph, pipeline)
     facts = graph_facts(graph)
-    if not summary:
+    shown = not summary and html is None
+    if shown:
         facts["text"] = str(graph)
+    if html is not None:
+        facts["html"] = str(html)
     kinds = ", ".join(f"{kind} {count}" for kind, count in facts["operators"].items())
     lines = [
         f"# {sum(facts['operators'].values())} operators: {kinds}",
@@ -53,7 +64,23 @@ def command(
     ]
     if facts["symbols"]:
         lines.append(f"# symbolic sizes: {', '.join(facts['symbols'])}")
-    report(as_json, facts, lines if summary else [*lines, str(graph).rstrip("\n")])
+    if html is not None:
+        lines.append(f"# page written to {html}")
+    report(as_json, facts, [*lines, str(graph).rstrip("\n")] if shown else lines)
+
+
+def _write_page(path: Path, graph: Graph, recipe: Recipe) -> None:
+    from ..diagnostics import InputError
+    from ..files import replacing
+    from ..page import page
+
+    if graph.symbols():
+        names = ", ".join(graph.symbols())
+        raise InputError(f"inspect: --html is about a compiled model: bind {names} by --dim or --shape")
+    with progress(f"compiling {recipe.source.path}"):
+        text = page(graph, recipe.compile(graph))
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def graph_facts(graph: Graph) -> dict[str, Any]:

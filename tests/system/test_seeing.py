@@ -1,4 +1,4 @@
-"""What users see of a compiled model: the profile of its kernels."""
+"""What users see of a compiled model: the profile of its kernels, and the page about it."""
 
 import json
 import re
@@ -51,3 +51,23 @@ def test_a_trace_that_cannot_be_written_is_refused(digits: str, tmp_path: Path) 
     words = ("profile", digits, "--dim", "batch=1", "--seconds", "0.01")
     result = invoke(*words, "--trace", tmp_path / "nowhere" / "t.json")
     assert result.exit_code == 1 and "cannot be written" in result.stderr and result.stdout == ""
+
+
+def test_inspect_writes_a_page(digits: str, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    words = ("inspect", digits, "--dim", "batch=1", "--html", file)
+    text = succeed(*words)
+    assert f"# page written to {file}" in text and "Conv(" not in text
+    page = file.read_text()
+    assert page.startswith("<!DOCTYPE html>") and "BatchNormalization" in page and "<svg" in page
+    assert json.loads(succeed(*words, "--json"))["html"] == str(file)
+    assert "BatchNormalization" in succeed("inspect", digits, "--dim", "batch=1")
+    reference = tmp_path / "reference.html"
+    succeed("inspect", digits, "--dim", "batch=1", "--target", "reference", "--html", reference)
+    assert "<svg" not in reference.read_text()
+
+
+def test_a_page_needs_all_sizes(digits: str, tmp_path: Path) -> None:
+    result = invoke("inspect", digits, "--html", tmp_path / "page.html")
+    assert result.exit_code == 1 and "bind batch by --dim or --shape" in result.stderr
+    assert not (tmp_path / "page.html").exists()
