@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, get_type_hints, runtime_checkable
 from . import registry
 from .diagnostics import GcompError, InputError, ParseError, RewriteError
 from .ir import Graph
+from .timing import tell
 from .wellformed import check as check_graph
 
 
@@ -51,7 +52,9 @@ def run_pipeline(
     printing takes time. Raises `RewriteError`, naming the pass and those before it.
     """
     runs: list[PassRun] = []
-    for one in passes:
+    ordered = list(passes)
+    for number, one in enumerate(ordered):
+        tell(f"pass {one.name}", number / len(ordered))
         interface, text = _interface(graph), str(graph) if check == "text" else ""
         start = time.perf_counter()
         try:

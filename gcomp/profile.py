@@ -16,7 +16,9 @@ from .data import synthetic
 from .diagnostics import InputError
 from .files import replacing
 from .steps import Limits, StepFacts, Trace
+from .stopwatch import share_done
 from .target import Module
+from .timing import tell
 from .types import Array
 
 LEAST, MOST = 5, 500
@@ -146,6 +148,8 @@ def profile(
     whole: list[float] = []
     begin = time.perf_counter()
     while len(traces) < LEAST or (len(traces) < MOST and time.perf_counter() - begin < seconds):
+        share = share_done(len(traces), MOST, time.perf_counter() - begin, seconds)
+        tell(f"{len(traces)} runs", share)
         traces.append(module.trace(*arrays))
         start = time.perf_counter()
         module(*arrays)

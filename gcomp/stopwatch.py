@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .timing import tell
+
 WARMUP_CALLS = 3
 
 
@@ -34,13 +36,20 @@ def interleaved(
     spent: dict[str, list[float]] = {name: [] for name in calls}
     start = time.perf_counter()
     for done in range(most):
-        if done >= least and time.perf_counter() - start >= seconds:
+        elapsed = time.perf_counter() - start
+        if done >= least and elapsed >= seconds:
             break
+        tell(f"{done} runs", share_done(done, most, elapsed, seconds))
         for name, call in calls.items():
             before = time.perf_counter()
             call()
             spent[name].append(time.perf_counter() - before)
     return {name: _summary(times) for name, times in spent.items()}
+
+
+def share_done(runs: int, most: int, elapsed: float, seconds: float) -> float:
+    """How far measurements are that end after `most` runs or so many seconds, from 0 to 1."""
+    return max(runs / most, min(elapsed / seconds, 1.0) if seconds else 0.0)
 
 
 def _summary(times: list[float]) -> Timing:

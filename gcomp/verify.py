@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -13,6 +13,7 @@ from .diagnostics import InputError
 from .evaluate import evaluate
 from .ir import Graph
 from .pipeline import Pass, run_pipeline
+from .timing import tell
 from .tolerance import LADDER, mismatch
 from .types import Array
 
@@ -83,11 +84,12 @@ def verify(
     samples: Iterable[Sample],
     outputs: Sequence[str],
     tolerance: str,
-    observer: Callable[[int], None] | None = None,
 ) -> Verification:
     """Runs the samples through `run` and each of `truths` and compares the outputs, named in graph order."""
     result = Verification()
     for number, sample in enumerate(samples):
+        share = number / len(samples) if isinstance(samples, Sized) else None
+        tell(f"sample {number + 1}", share)
         actual = run(sample)
         found = {against: truth(sample) for against, truth in truths.items()}
         first = next(iter(found), "")
@@ -97,8 +99,6 @@ def verify(
                 dispute = compare(its, firsts, tolerance, name, first, number)
                 if not dispute.agrees:
                     result.disputes.append(dispute)
-        if observer is not None:
-            observer(number + 1)
     return result
 
 

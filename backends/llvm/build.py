@@ -12,6 +12,7 @@ from gcomp.diagnostics import BuildError
 from gcomp.native import ALIGNMENT, aligned
 from gcomp.plan import Plan, Step
 from gcomp.plan import View as Place
+from gcomp.timing import counted
 from gcomp.types import Array
 
 from . import cache
@@ -90,13 +91,13 @@ class Program:
     def objects(self) -> list[bytes]:
         """Object code of every kernel, from the cache where it is there, and of the entry function."""
         modules = [(unit.text, unit.optimise) for unit in self.units.values()] + [(self.entry, False)]
-        return [object_code(text, self.cpu, optimise) for text, optimise in modules]
+        return [object_code(text, self.cpu, optimise) for text, optimise in counted("codegen", modules)]
 
 
 def build(plan: Plan, cpu: Cpu, name: str, templates: bool) -> Program:
     """Emits all kernels of a plan. Raises `UnsupportedError` for what no kernel can be made for."""
     builder = _Builder(cpu)
-    selections = [(step, select(step, cpu, templates)) for step in plan.steps]
+    selections = [(step, select(step, cpu, templates)) for step in counted("emit", plan.steps)]
     scratch = max((a.bytes for _, s in selections for a in s.emitted.arguments), default=0)
     for step, selection in selections:
         builder.add(step, selection, plan.arena_bytes)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
 import click
+
+REDRAWN = 0.1
+"""Seconds between two drawings, but for what begins."""
 
 
 def report(as_json: bool, facts: dict[str, Any], lines: Iterable[str]) -> None:
@@ -23,14 +27,36 @@ def report(as_json: bool, facts: dict[str, Any], lines: Iterable[str]) -> None:
 
 @contextmanager
 def progress(message: str) -> Generator[None, None, None]:
-    """Shows that something goes on, where somebody watches."""
+    """Shows on standard error what goes on and how far it is, where somebody watches at a terminal.
+
+    It is drawn when there is news, never from a thread of its own, which would disturb what is timed.
+    """
     if not sys.stderr.isatty():
         yield
         return
     from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    with Console(stderr=True).status(message):
-        yield
+    from ..timing import watched
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bars:
+        bars.add_task(message, total=None)
+        (task,) = bars.tasks
+        bars.refresh()
+        drawn = time.monotonic()
+
+        def show(what: str, done: float | None) -> None:
+            nonlocal drawn
+            now = time.monotonic()
+            task.description, task.completed = f"{message}: {what}", done or 0.0
+            task.total = None if done is None else 1.0
+            if not done or now - drawn >= REDRAWN:
+                bars.refresh()
+                drawn = now
+
+        with watched(show):
+            yield
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -29,9 +29,11 @@ def command(recipe: Recipe, data: Data, output: Path | None, as_json: bool) -> N
 
     MODEL is .onnx or .gc, or a .so that `gcomp compile` wrote.
     """
+    from ..timing import counted
+
     samples, run = _runner(recipe, data)
     with progress(f"running {recipe.source.path}"):
-        results = [run(sample) for sample in samples]
+        results = [run(sample) for sample in counted("sample", samples)]
     if output is not None:
         _save(output, results)
     facts = [{name: _facts(array) for name, array in result.items()} for result in results]

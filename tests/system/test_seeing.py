@@ -1,7 +1,13 @@
-"""What users see of a compiled model: the profile of its kernels, and the page about it."""
+"""What users see of a compiled model and of long work: profiles, pages, progress."""
 
+import contextlib
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -71,3 +77,55 @@ def test_a_page_needs_all_sizes(digits: str, tmp_path: Path) -> None:
     result = invoke("inspect", digits, "--html", tmp_path / "page.html")
     assert result.exit_code == 1 and "bind batch by --dim or --shape" in result.stderr
     assert not (tmp_path / "page.html").exists()
+
+
+def at_terminal(words: list[str], repository: Path) -> tuple[str, str]:
+    """What a command prints to standard output, and what it draws on a terminal as standard error."""
+    master, slave = pty.openpty()
+    drawn: list[bytes] = []
+    environment = {
+        **os.environ,
+        "GCOMP_CACHE": "off",
+        "PYTHONPATH": str(repository),
+        "TERM": "xterm",
+        "COLUMNS": "100",
+    }
+    command = [sys.executable, "-m", "gcomp", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, env=environment) as process:
+        os.close(slave)
+        reader = threading.Thread(target=read_all, args=(master, drawn))
+        reader.start()
+        assert process.stdout is not None
+        printed = process.stdout.read().decode()
+    reader.join()
+    os.close(master)
+    assert process.returncode == 0, b"".join(drawn)
+    return printed, b"".join(drawn).decode()
+
+
+def read_all(master: int, into: list[bytes]) -> None:
+    """Reads a terminal until the other side is closed, which the system reports as an error."""
+    with contextlib.suppress(OSError):
+        while piece := os.read(master, 4096):
+            into.append(piece)
+
+
+@pytest.mark.parametrize(
+    ("words", "news"),
+    [
+        (["compile"], ["lift", "pass fold-constants", "emit", "codegen"]),
+        (["verify"], ["sample 1", "codegen"]),
+        (["bench", "--seconds", "0.3"], ["runs", "codegen"]),
+        (["profile", "--seconds", "0.3"], ["runs", "codegen"]),
+    ],
+)
+def test_progress_is_drawn_at_a_terminal_only(
+    repository: Path, digits: str, tmp_path: Path, words: list[str], news: list[str]
+) -> None:
+    words = [words[0], digits, "--dim", "batch=1", *words[1:], "--json"]
+    words += ["-o", str(tmp_path / "digits.so")] if words[0] == "compile" else []
+    printed, drawn = at_terminal(words, repository)
+    assert isinstance(json.loads(printed), dict)
+    assert all(one in drawn for one in news), drawn
+    result = invoke(*words)
+    assert result.exit_code == 0 and result.stderr == "" and json.loads(result.stdout)
