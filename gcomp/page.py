@@ -113,11 +113,14 @@ def _drawing(memory: Memory, steps: Sequence[StepFacts]) -> str:
 
 
 def _nodes(before: Graph, after: Graph, steps: Sequence[StepFacts]) -> str:
-    """Where each ONNX node went: to steps, to constants, or away."""
+    """Where each ONNX node went: to steps or, where those are not planned, to operators; or away."""
     homes: dict[str, list[str]] = {}
     for number, step in enumerate(steps):
         for name in step.nodes:
             homes.setdefault(name, []).append(f'<a href="#step{number}">step {number}</a>')
+    for op in () if steps else _computing(after):
+        for name in nodes_of(op):
+            homes.setdefault(name, []).append(escape(" + ".join(operators_of(op))))
     kept = {name for op in after.walk() for name in op.origin}
     rows: list[tuple[str, ...]] = []
     for op in _computing(before):

@@ -75,6 +75,14 @@ def test_each_node_has_its_place(text: str) -> None:
     assert len(rows) == 15
 
 
+def test_without_steps_nodes_become_operators(graph: Graph) -> None:
+    text = page(graph, gcomp.compile(graph, target="reference", passes="fold-batchnorm,clean"))
+    rows = re.findall(r"<tr><td>([^<]*)</td><td>(\w+)</td><td>[^<]*</td><td>(.*?)</td></tr>", text)
+    became = {name: where for name, _, where in rows}
+    assert became["conv1"] == became["bn1"] == "Conv" and became["relu1"] == "Relu"
+    assert "<svg" not in text and Reader(text).open == []
+
+
 def test_the_graph_is_there_before_and_after(text: str, graph: Graph, module: Module) -> None:
     shown = "".join(Reader(text).text)
     assert str(graph) in shown and str(module.graph) in shown
