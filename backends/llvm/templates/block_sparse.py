@@ -150,7 +150,7 @@ class _Kernel:
         axes = product.row_axes
         if not all(self.epilogue.mergeable(*pair) for pair in pairwise(axes)):
             return None
-        runs = balanced(self.rows, pattern.widest(self.problem.cpu))
+        runs = balanced(self.rows, pattern.widest(self.problem.cpu, self.depth))
         most = runs[0].size * self.lanes
         room = pieces(self.depth, self.lanes) * self.lanes * most
         self.crossed = frame.scratch((room + 2 * self.lanes * most) * 4)

@@ -10,6 +10,7 @@ from gcomp.types import Array
 
 from ..cpu import Cpu
 from .schedule import FMA_LATENCY, balanced, lanes_of, pieces
+from .tile import CACHE
 
 BLOCK = 4
 """Outputs in a block: each takes one scalar of weights and shares the vectors of inputs with the others."""
@@ -24,9 +25,9 @@ WORTH = 0.9
 """Of the dense kernel's estimated time, what the sparse kernel may take: the estimate errs by less."""
 
 
-def widest(cpu: Cpu) -> int:
-    """Vectors of rows that fit in registers: as inputs, and as sums for each output of a block."""
-    return max(1, (cpu.vector_registers - 2) // (BLOCK + 1))
+def widest(cpu: Cpu, depth: int) -> int:
+    """Vectors of rows in a chunk: their inputs fit in the cache, and one of these and sums in registers."""
+    return max(1, min((cpu.vector_registers - 2) // (BLOCK + 1), CACHE // (depth * cpu.vector_bytes)))
 
 
 def occupied(matrix: Array) -> Array:
@@ -63,7 +64,7 @@ def pays(cpu: Cpu, rows: int, blocks: Array) -> bool:
     dense = rows * outputs * depth / (lanes * cpu.fma_units * DENSE_SHARE)
     crossed = pieces(rows, lanes) * (depth + outputs) * (log2(lanes) + 1) * CROSSING
     stored, sums = int(blocks.sum()), 0.0
-    for run in balanced(pieces(rows, lanes), widest(cpu)):
+    for run in balanced(pieces(rows, lanes), widest(cpu, depth)):
         cycles = max(BLOCK * run.size / cpu.fma_units, FMA_LATENCY) / SPARSE_SHARE + BLOCK_OVERHEAD
         sums += run.count * (stored * cycles + len(blocks) * ROW_OVERHEAD)
     return sums + crossed < WORTH * dense
