@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .calibrate import quantize
     from .compiler import compile, optimize
     from .diagnostics import (
         BuildError,
@@ -54,12 +55,14 @@ __all__ = [
     "optimize",
     "parse",
     "profile",
+    "quantize",
     "require",
     "rewrite",
     "save_onnx",
 ]
 
 _HOMES = {
+    "calibrate": ("quantize",),
     "compiler": ("compile", "optimize"),
     "diagnostics": tuple(name for name in __all__ if name.endswith("Error") or name == "IllFormed"),
     "lift": ("lift",),

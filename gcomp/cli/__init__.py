@@ -11,7 +11,10 @@ import click
 from .. import __version__
 from ..diagnostics import GcompError
 
-VERBS = ("compile", "run", "bench", "profile", "inspect", "optimize", "prune", "verify", "targets")
+VERBS = (
+    *("compile", "run", "bench", "profile", "inspect"),
+    *("optimize", "quantize", "prune", "verify", "targets"),
+)
 """In the order in which `--help` lists them."""
 
 

@@ -63,6 +63,7 @@ from .functions import (
 from .gather import Gather, GatherElements, GatherND
 from .generate import ConstantOfShape, EyeLike, OneHot, Range
 from .group import Group
+from .integer import ConvInteger
 from .layout import Relayout
 from .linear import Einsum, Gemm, MatMul, MatMulInteger
 from .logical import (
@@ -90,7 +91,6 @@ from .pool import AveragePool, GlobalAveragePool, GlobalLpPool, GlobalMaxPool, L
 from .position import ArgMax, ArgMin
 from .power import Pow
 from .qlinear import (
-    ConvInteger,
     QLinearAdd,
     QLinearConv,
     QLinearGlobalAveragePool,

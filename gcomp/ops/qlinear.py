@@ -8,15 +8,13 @@ import numpy as np
 
 from ..ir import Op, Value
 from ..op import Operator, argument, constant, operator
-from ..types import F64, I8, I32, U8, TensorType
-from .arithmetic import Add, Mul, Sub
-from .conversion import Cast
+from ..types import I8, I32, U8, TensorType
+from .arithmetic import Add, Mul
 from .convolution import Conv
 from .linear import MatMul
 from .pool import GlobalAveragePool
 from .quantized import DequantizeLinear, QuantizeLinear
 from .rearrange import Transpose
-from .reshape import Reshape
 from .softmax import Softmax, Softmax_1
 from .superseded import Superseded
 
@@ -97,42 +95,6 @@ class QLinearConv(Superseded):
         )
         signed = constant(0, np.int8)
         yield cls(x, scales[0], zeros[0], w, constant(0.01), signed, scales[2], zeros[2], strides=(2, 2))
-
-
-@operator(onnx="ConvInteger", since=10)
-class ConvInteger(Superseded):
-    """Conv of 8 bit tensors less their zero points, exactly, in 32 bit."""
-
-    x: Value
-    w: Value
-    x_zero_point: Value | None = None
-    w_zero_point: Value | None = None
-    auto_pad: str = "NOTSET"
-    dilations: tuple[int, ...] | None = None
-    group: int = 1
-    kernel_shape: tuple[int, ...] | None = None
-    pads: tuple[int, ...] | None = None
-    strides: tuple[int, ...] | None = None
-
-    def upgrade(self) -> Op:
-        x, w = _exact(self.x), _exact(self.w)
-        if self.x_zero_point is not None:
-            x = Sub(x, _exact(self.x_zero_point)).result
-        if self.w_zero_point is not None:
-            zero = _exact(self.w_zero_point)
-            if self.w_zero_point.type.rank == 1:
-                zero = Reshape(zero, constant([-1] + [1] * (self.w.type.rank - 1))).result
-            w = Sub(w, zero).result
-        y = Conv(
-            x, w, None, self.auto_pad, self.dilations, self.group, self.kernel_shape, self.pads, self.strides
-        )
-        return Cast(y.result, I32.code)
-
-    @classmethod
-    def samples(cls) -> Iterator[Operator]:
-        x, w = argument(TensorType(U8, (1, 2, 5, 5)), 0, 255), argument(TensorType(U8, (3, 2, 3, 3)), 0, 255)
-        yield cls(x, w, constant(7, np.uint8), constant(128, np.uint8), pads=(1, 1, 1, 1))
-        yield cls(x, w)
 
 
 @operator(onnx="QLinearSoftmax", domain="com.microsoft")
@@ -231,7 +193,3 @@ class QLinearGlobalAveragePool(Superseded):
         x, zero = argument(TensorType(U8, (1, 3, 4, 5)), 0, 255), constant(117, np.uint8)
         yield cls(x, constant(0.02), zero, constant(0.01), zero)
         yield cls(x, constant(0.02), zero, constant(0.01), zero, 1)
-
-
-def _exact(x: Value) -> Value:
-    return Cast(x, F64.code).result

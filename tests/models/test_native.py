@@ -19,8 +19,6 @@ from gcomp.target import Runnable
 from gcomp.text import parse
 from tests.models.model_rule import NAMES, TrainedModel, trained_model
 
-NATIVE = [name for name in NAMES if name != "kws_qdq"]
-
 
 def shapes_of(model: TrainedModel) -> dict[str, tuple[int, ...]]:
     inputs, _ = next(model.samples())
@@ -36,7 +34,7 @@ def complaints(model: TrainedModel, module: Runnable) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", NATIVE)
+@pytest.mark.parametrize("name", NAMES)
 def test_native_code_keeps_the_model_rule(models_dir: Path, tmp_path: Path, name: str) -> None:
     model = trained_model(models_dir, name)
     module = gcomp.compile(model.path, shapes=shapes_of(model), host_steps=False)
@@ -66,6 +64,14 @@ def test_passes_keep_what_the_references_say(models_dir: Path) -> None:
     graph = optimize(gcomp.lift(model.path), LLVM().pipeline)
     inputs, expected = next(model.samples())
     assert model.mismatches(evaluate(graph, inputs), graph.output_names, expected) == []
+
+
+def test_quantized_products_are_computed_in_integers(models_dir: Path) -> None:
+    model = trained_model(models_dir, "kws_qdq")
+    graph = optimize(gcomp.lift(model.path, shapes=shapes_of(model)), LLVM().pipeline)
+    kinds = [op.kind for op in graph.walk()]
+    assert (kinds.count("ConvInteger"), kinds.count("MatMulInteger")) == (3, 3)
+    assert not {"Conv", "Gemm", "MatMul"} & set(kinds)
 
 
 PROGRAM = """

@@ -12,7 +12,7 @@ import pytest
 import gcomp
 
 PUBLIC = [
-    *("compile", "load", "lift", "parse", "optimize", "profile", "save_onnx", "InferenceSession"),
+    *("compile", "load", "lift", "parse", "optimize", "profile", "quantize", "save_onnx", "InferenceSession"),
     *("GcompError", "BuildError", "IllFormed", "InferenceError", "InputError", "ModelError", "ParseError"),
     *("RewriteError", "RunError", "UnsupportedError"),
     *("RewritePass", "rewrite", "made_by", "require", "either_order", "constant", "only_user"),
