@@ -13,16 +13,21 @@ from gcomp.op import constant
 from gcomp.ops import (
     Add,
     AveragePool,
+    Cast,
     Clip,
     Concat,
     Conv,
+    ConvInteger,
     Erf,
+    Flatten,
     Gemm,
     GlobalAveragePool,
     HardSwish,
     MatMul,
+    MatMulInteger,
     MaxPool,
     Mul,
+    QuantizeLinear,
     Relu,
     Sigmoid,
     Softmax,
@@ -47,6 +52,9 @@ class _Maker:
 
     def weights(self, *shape: int) -> Value:
         return constant(self.normal(*shape))
+
+    def bytes(self, *shape: int) -> Value:
+        return constant(self.random.integers(-127, 128, shape).astype(np.int8))
 
     def conv(
         self, x: Value, filters: int, kernel: tuple[int, int], bias: Value | None = None, **options: Any
@@ -137,6 +145,34 @@ def _gemms(m: _Maker) -> list[Value]:
     return [m.graph.add(Softmax(x)).result]
 
 
+# (input, filters, kernel, attributes, whether activations are signed)
+INTEGERS: list[tuple[tuple[int, ...], int, tuple[int, int], dict[str, Any], bool]] = [
+    ((1, 1, 8, 8), 12, (3, 3), {"pads": (1, 1, 1, 1)}, False),
+    ((2, 7, 9, 5), 17, (1, 1), {}, True),
+    ((1, 5, 11, 33), 20, (3, 2), {"strides": (2, 2), "pads": (0, 1, 2, 1)}, False),
+    ((1, 12, 6, 19), 6, (3, 3), {"group": 3, "dilations": (2, 1)}, True),
+    ((1, 8, 7, 7), 8, (3, 3), {"group": 8, "strides": (1, 3)}, False),
+]
+
+
+def _integers(
+    m: _Maker,
+    x: tuple[int, ...],
+    filters: int,
+    kernel: tuple[int, int],
+    options: dict[str, Any],
+    signed: bool,
+) -> list[Value]:
+    """A convolution and a product of bytes between which bytes are kept."""
+    zero = constant(-7, np.int8) if signed else constant(130, np.uint8)
+    q = m.graph.add(QuantizeLinear(m.input(*x), constant(0.02), zero)).result
+    w = m.bytes(filters, x[1] // int(options.get("group", 1)), *kernel)
+    y = m.graph.add(ConvInteger(q, w, zero, **options)).result
+    y = m.graph.add(Mul(Cast(y, F32.code).result, constant(abs(m.normal(filters, 1, 1)) / 99))).result
+    q = m.graph.add(Flatten(QuantizeLinear(y, constant(1.0), zero).result)).result
+    return [q, m.graph.add(MatMulInteger(q, m.bytes(q.type.static_shape[1], 37), zero)).result]
+
+
 def networks() -> dict[str, Callable[[], tuple[Graph, list[Array]]]]:
     """By name: what makes the graph, and arrays for its inputs."""
 
@@ -150,4 +186,6 @@ def networks() -> dict[str, Callable[[], tuple[Graph, list[Array]]]]:
         bodies[name] = lambda m, a=a, b=b, fixed=fixed: _product(m, a, b, fixed)
     for number, case in enumerate(CONVOLUTIONS):
         bodies[f"conv-{number}"] = lambda m, case=case: _image(m, *case)
+    for number, case in enumerate(INTEGERS):
+        bodies[f"integers-{number}"] = lambda m, case=case: _integers(m, *case)
     return {name: lambda name=name, body=body: made(name, body) for name, body in bodies.items()}

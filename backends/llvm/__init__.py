@@ -29,7 +29,9 @@ class LLVM(Target):
     @property
     def pipeline(self) -> str:
         lanes = max(4, self.processor.vector_bytes // 4)
-        return f"fold-constants,simplify,lower-quantized,fold-batchnorm,clean,layout{{block={lanes}}},clean,fuse"
+        return (
+            f"fold-constants,simplify,lower-quantized,fold-batchnorm,clean,layout{{block={lanes}}},clean,fuse"
+        )
 
     @property
     def processor(self) -> Cpu:

@@ -164,7 +164,8 @@ class Epilogue:
     ) -> None:
         """Calls a function that stores one vector."""
         places = [("ptr", pointer) for pointer in (*self.operands.values(), self.result)]
-        values = [(vector("float", lanes), value), *(("i64", place) for place in index), *places]
+        element = scalar(self.problem.anchor_result.dtype)
+        values = [(vector(element, lanes), value), *(("i64", place) for place in index), *places]
         key = (lane_axis, lanes, active)
         if key not in self._outlined:
             names = [
