@@ -180,12 +180,7 @@ class NativeModule:
         ]
 
     def _fitting(self, index: int, given: Any) -> Array:
-        """`given` as a contiguous array of the input's type and shape, copied where that is needed."""
-        port, (shape, dtype) = self.inputs[index], self._expected[index]
-        array = _as_array(f"{self.name}: input {port.name}", given, port.dtype)
-        if _element_type(array) != port.dtype.name or array.shape != shape:
-            raise InputError(f"{self.name}: input {port.name} must be {port}, got {_described(array)}")
-        return np.require(array.astype(dtype, copy=False), requirements=["C"])
+        return fitting(self.name, self.inputs[index], given)
 
     def _writable(self, out: Sequence[Any], given: Sequence[Array]) -> list[Array]:
         """`out` as it is, if the code can write its results there while it reads `given`."""
@@ -319,6 +314,17 @@ def _static(port: Port, module: str) -> tuple[int, ...]:
             f"{module}: {port.name} is {port}; native modules take sizes and numbers that are known"
         )
     return sizes
+
+
+def fitting(module: str, port: Port, given: Any) -> Array:
+    """`given` as a contiguous array of the input's type and shape, copied where that is needed.
+
+    Raises `InputError` for what does not fit, in the name of `module`.
+    """
+    array = _as_array(f"{module}: input {port.name}", given, port.dtype)
+    if _element_type(array) != port.dtype.name or array.shape != port.shape:
+        raise InputError(f"{module}: input {port.name} must be {port}, got {_described(array)}")
+    return np.require(array.astype(port.dtype.numpy, copy=False), requirements=["C"])
 
 
 def _as_array(who: str, given: Any, dtype: DType) -> Array:

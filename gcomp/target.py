@@ -97,6 +97,10 @@ class Target(ABC):
         """Why the target cannot be used here; None if it can."""
         return None
 
+    def runs_here(self) -> str | None:
+        """Why what it compiles could not run on this machine; None if it could. Asked if available."""
+        return None
+
     @abstractmethod
     def build(self, graph: Graph, *, name: str, threads: int, host_steps: bool) -> Module:
         """Compiles an optimised graph. Raises `UnsupportedError` and `BuildError`."""

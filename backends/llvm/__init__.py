@@ -1,4 +1,4 @@
-"""Native code through LLVM, for this machine's processor or another."""
+"""Native code through LLVM, for this machine's processor, another one, or a GPU."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from gcomp.ir import Graph
 from gcomp.target import Module, Target
+
+from .cuda import CUDA
 
 if TYPE_CHECKING:
     from .cpu import Cpu
@@ -63,4 +65,4 @@ class LLVM(Target):
         keep(key, self.processor, module)
 
 
-TARGETS: dict[str, type[Target]] = {"llvm": LLVM}
+TARGETS: dict[str, type[Target]] = {"llvm": LLVM, "cuda": CUDA}

@@ -37,7 +37,7 @@ def emit(
     kernel: Kernel, operands: Sequence[View | None], results: list[View], cpu: Cpu, name: str, in_place: bool
 ) -> Emitted:
     """The kernel as loops over its results; `kernel` is expanded and not yet inlined."""
-    stages = inlined(kernel.stages, lambda tensor: tensor in kernel.results or _costly(kernel, tensor))
+    stages = staged(kernel)
     fn = Function(name, [], "i32")
     accesses: dict[int, Access] = {}
     arguments: list[Argument] = []
@@ -51,7 +51,6 @@ def emit(
         if tensor is not None and view is not None:
             parameter("x", index, tensor, view)
             arguments.append(Argument("operand", index))
-    stages = _copy_returned_twice(kernel, stages)
     for index, (tensor, view) in enumerate(zip(kernel.results, results, strict=True)):
         parameter("y", index, tensor, view)
         arguments.append(Argument("result", index))
@@ -59,16 +58,22 @@ def emit(
     if scratch:
         fn.parameters.append(("ptr noalias", "scratch"))
         arguments.append(Argument("scratch", bytes=_place_scratch(fn, scratch, accesses)))
-    failed = fn.local("i32", 4) if _checks(stages) else None
+    failed = fn.local("i32", 4) if checks(stages) else None
     if failed:
         fn.store("0", failed, "i32", 4)
     for stage in stages:
         if isinstance(stage, Compute):
             compute.emit(fn, stage, accesses, cpu, failed)
         else:
-            _program(fn, stage, accesses, failed)
+            program(fn, stage, accesses, failed)
     fn.do(f"ret i32 {fn.load(failed, 'i32', 4) if failed else 0}")
     return Emitted(fn, arguments, optimise=True, template="nest")
+
+
+def staged(kernel: Kernel) -> list[Compute | Program]:
+    """What has to be computed one after the other: for each result and each scratch tensor a stage."""
+    stages = inlined(kernel.stages, lambda tensor: tensor in kernel.results or _costly(kernel, tensor))
+    return _copy_returned_twice(kernel, stages)
 
 
 def _costly(kernel: Kernel, tensor: Tensor) -> bool:
@@ -109,14 +114,13 @@ def _copy_returned_twice(kernel: Kernel, stages: list[Compute | Program]) -> lis
 
 
 def _scratch(stages: list[Compute | Program], accesses: dict[int, Access]) -> list[Tensor]:
-    found: dict[int, Tensor] = {}
-    for stage in stages:
-        for tensor in (
-            [stage.result] if isinstance(stage, Compute) else [*stage.results, *_stored(stage.body)]
-        ):
-            if id(tensor) not in accesses:
-                found[id(tensor)] = tensor
+    found = {id(tensor): tensor for stage in stages for tensor in made(stage) if id(tensor) not in accesses}
     return list(found.values())
+
+
+def made(stage: Compute | Program) -> list[Tensor]:
+    """The tensors that a stage writes; those that a program fills more than once may be there twice."""
+    return [stage.result] if isinstance(stage, Compute) else [*stage.results, *_stored(stage.body)]
 
 
 def _stored(body: list[Statement]) -> list[Tensor]:
@@ -142,26 +146,32 @@ def _place_scratch(fn: Function, tensors: list[Tensor], accesses: dict[int, Acce
     return end
 
 
-def _checks(stages: list[Compute | Program]) -> bool:
-    def expressions(body: list[Statement]) -> list[Expr]:
-        found: list[Expr] = []
-        for statement in body:
-            match statement:
-                case Store(index=index, value=value):
-                    found += [*index, value]
-                case For(extent=extent, body=inner):
-                    found += [extent, *expressions(inner)]
-                case While(condition=condition, body=inner):
-                    found += [condition, *expressions(inner)]
-                case If(condition=condition, then=then, other=other):
-                    found += [condition, *expressions(then), *expressions(other)]
-        return found
-
-    roots = [x for s in stages for x in ([s.value] if isinstance(s, Compute) else expressions(s.body))]
-    return any(isinstance(part, Checked) for root in roots for part in walk(root))
+def checks(stages: list[Compute | Program]) -> bool:
+    """Whether an index is checked in one of the stages."""
+    return any(isinstance(part, Checked) for s in stages for root in roots(s) for part in walk(root))
 
 
-def _program(fn: Function, stage: Program, accesses: dict[int, Access], failed: Value | None) -> None:
+def roots(stage: Compute | Program) -> list[Expr]:
+    """The expressions of a stage."""
+    return [stage.value] if isinstance(stage, Compute) else _expressions(stage.body)
+
+
+def _expressions(body: list[Statement]) -> list[Expr]:
+    found: list[Expr] = []
+    for statement in body:
+        match statement:
+            case Store(index=index, value=value):
+                found += [*index, value]
+            case For(extent=extent, body=inner):
+                found += [extent, *_expressions(inner)]
+            case While(condition=condition, body=inner):
+                found += [condition, *_expressions(inner)]
+            case If(condition=condition, then=then, other=other):
+                found += [condition, *_expressions(then), *_expressions(other)]
+    return found
+
+
+def program(fn: Function, stage: Program, accesses: Mapping[int, Access], failed: Value | None) -> None:
     """Statements one by one; nothing is remembered between them, since stores may change what loads see."""
 
     def evaluator(variables: Mapping[Var, Value]) -> Evaluator:

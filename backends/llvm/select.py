@@ -36,7 +36,7 @@ def select(step: Step, cpu: Cpu, templates: bool) -> Selection:
     operands = [None if place is None else _view(place) for place in step.operands]
     results = [_view(place) for place in step.results]
     if step.op is None:
-        return Selection(nest.emit(_copying(operands, results), operands, results, cpu, NAME, False), [])
+        return Selection(nest.emit(copying(operands, results), operands, results, cpu, NAME, False), [])
     if templates:
         problem = _problem(step.op, operands, results, cpu)
         match = template_for(type(problem.anchor)) if problem else None
@@ -52,7 +52,8 @@ def _view(place: Place) -> View:
     return View(place.type, place.strides, place.buffer.array, aligned)
 
 
-def _copying(operands: list[View | None], results: list[View]) -> Kernel:
+def copying(operands: list[View | None], results: list[View]) -> Kernel:
+    """The kernel that copies its one operand."""
     kernel = Kernel()
     (source,) = (Tensor(view.type, "x") for view in operands if view is not None)
     kernel.operands = [source]

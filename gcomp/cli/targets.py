@@ -38,13 +38,14 @@ def command(as_json: bool) -> None:
             "available": reason is None,
             "reason": reason,
             "options": sorted(option_types(target)),
+            "cannot_run": None if reason else target.runs_here(),
             "passes": target.pipeline if reason is None else None,
         }
     host = host_facts()
     rows = [
         (
             name,
-            "yes" if facts["available"] else f"no: {facts['reason']}",
+            _usable(facts),
             ", ".join(facts["options"]) or "none",
         )
         for name, facts in targets.items()
@@ -59,6 +60,12 @@ def command(as_json: bool) -> None:
             f"vector instructions: {', '.join(host['vector_sets']) or 'none that is known'}",
         ],
     )
+
+
+def _usable(facts: dict[str, Any]) -> str:
+    if not facts["available"]:
+        return f"no: {facts['reason']}"
+    return f"to compile only: {facts['cannot_run']}" if facts["cannot_run"] else "yes"
 
 
 def host_facts(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:

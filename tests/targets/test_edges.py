@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 import gcomp
+from gcomp.backends.llvm import CUDA
+from gcomp.compiler import optimize
 from gcomp.ir import Graph, Value
 from gcomp.op import constant
 from gcomp.ops import Add, Clip, Concat, Gemm, MatMul, Mul, ReduceSum, Relu, Reshape, Softmax, Transpose
 from gcomp.target import Module
 from gcomp.types import F32, I64, Array, DType, TensorType
+from tests.emulated_gpu import EmulatedLibrary, emulated
 
-TARGETS = ["llvm", "llvm{templates=off}", "reference"]
+TARGETS = ["llvm", "llvm{templates=off}", "reference", "cuda"]
 
 
 def build(make: Callable[..., list[Value]], *shapes: tuple[int, ...], dtype: DType = F32) -> Graph:
@@ -31,7 +34,14 @@ def build(make: Callable[..., list[Value]], *shapes: tuple[int, ...], dtype: DTy
 
 
 def compiled(target: str, make: Callable[..., list[Value]], *shapes: tuple[int, ...]) -> Module:
-    return gcomp.compile(build(make, *shapes), target=target, host_steps=False)
+    return compiled_graph(target, build(make, *shapes))
+
+
+def compiled_graph(target: str, graph: Graph) -> Module:
+    """For a GPU: run on this processor."""
+    if target == "cuda":
+        return emulated(optimize(graph, CUDA().pipeline), CUDA().arch, EmulatedLibrary())
+    return gcomp.compile(graph, target=target, host_steps=False)
 
 
 def seeded(*shape: int) -> Array:
@@ -165,7 +175,7 @@ def test_arrays_of_any_kind(target: str, kind: str) -> None:
 def test_integers_pass_through_exactly(target: str) -> None:
     graph = build(lambda x: [Add(x, x).result], (4,), dtype=I64)
     x = np.array([0, -1, 2**62, -(2**63)], np.int64)
-    assert np.array_equal(gcomp.compile(graph, target=target)(x)[0], x + x)
+    assert np.array_equal(compiled_graph(target, graph)(x)[0], x + x)
 
 
 def test_two_threads_at_once(target: str) -> None:

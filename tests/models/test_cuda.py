@@ -1,0 +1,25 @@
+"""Trained models as GPU kernels, run thread by thread on this processor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import gcomp
+from gcomp.backends.llvm import CUDA
+from gcomp.compiler import optimize
+from tests.emulated_gpu import EmulatedLibrary, emulated
+from tests.models.model_rule import trained_model
+from tests.models.test_native import NATIVE, complaints, shapes_of
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n == "superres_core" else ()) for n in NATIVE]
+)
+def test_gpu_kernels_keep_the_model_rule(models_dir: Path, name: str) -> None:
+    model = trained_model(models_dir, name)
+    graph = optimize(gcomp.lift(model.path, shapes=shapes_of(model)), CUDA().pipeline)
+    library = EmulatedLibrary()
+    assert complaints(model, emulated(graph, "sm_80", library)) == []
+    assert library.launched

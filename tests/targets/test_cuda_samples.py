@@ -1,0 +1,56 @@
+"""Each operator's samples as GPU kernels: run thread by thread on this processor, assembled by `ptxas`."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from gcomp.backends.llvm.cuda.build import build
+from gcomp.backends.llvm.cuda.codegen import compiled, joined
+from gcomp.evaluate import evaluate
+from gcomp.plan import plan
+from gcomp.tolerance import mismatch
+from tests.emulated_gpu import EmulatedLibrary, emulated
+from tests.samples import graph_of, native_samples, sample
+
+
+@pytest.mark.parametrize(("name", "place"), native_samples())
+def test_agrees_with_the_reference(name: str, place: int) -> None:
+    op = sample(name, place)
+    graph, arrays = graph_of(op)
+    expected = evaluate(graph, arrays)
+    module = emulated(graph, "sm_80", EmulatedLibrary())
+    for actual, wanted in zip(module(*arrays), expected, strict=True):
+        assert not (why := mismatch(actual, wanted, op.tolerance)), why
+
+
+@cache
+def ptxas() -> str | None:
+    """NVIDIA's assembler: on the path, or in the Python package nvidia-cuda-nvcc."""
+    try:
+        files = metadata.files("nvidia-cuda-nvcc") or []
+    except metadata.PackageNotFoundError:
+        files = []
+    return shutil.which("ptxas") or next((str(f.locate()) for f in files if f.name == "ptxas"), None)
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_ptxas_takes_every_kernel(arch: str, tmp_path: Path) -> None:
+    assembler = ptxas()
+    if assembler is None:
+        pytest.skip("there is no ptxas: put it on the path, or install nvidia-cuda-nvcc")
+    texts: dict[str, str] = {}
+    for name, place in native_samples():
+        graph, _ = graph_of(sample(name, place))
+        texts.update(build(plan(graph), arch, name).texts)
+    assert len(texts) > 500
+    (tmp_path / "kernels.ptx").write_text(joined(compiled(list(texts.values()), arch)))
+    command = [assembler, "-arch", arch, "-O1", "-o", "kernels.cubin", "kernels.ptx"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:4000]
+    assert all(symbol.encode() in (tmp_path / "kernels.cubin").read_bytes() for symbol in list(texts)[:20])
