@@ -1,4 +1,4 @@
-"""Trained models as GPU kernels, run thread by thread on this processor."""
+"""Trained models as GPU kernels, run thread by thread on this processor, and on a GPU where there is one."""
 
 from __future__ import annotations
 
@@ -23,3 +23,12 @@ def test_gpu_kernels_keep_the_model_rule(models_dir: Path, name: str) -> None:
     library = EmulatedLibrary()
     assert complaints(model, emulated(graph, "sm_80", library)) == []
     assert library.launched
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(CUDA().runs_here() is not None, reason=f"{CUDA().runs_here()}")
+@pytest.mark.parametrize("name", NATIVE)
+def test_a_gpu_keeps_the_model_rule(models_dir: Path, name: str) -> None:
+    model = trained_model(models_dir, name)
+    module = gcomp.compile(model.path, target="cuda", shapes=shapes_of(model), host_steps=False)
+    assert complaints(model, module) == []

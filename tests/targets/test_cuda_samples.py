@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from gcomp.backends.llvm import CUDA
 from gcomp.backends.llvm.cuda.build import build
 from gcomp.backends.llvm.cuda.codegen import compiled, joined
+from gcomp.backends.llvm.cuda.module import compile_graph
 from gcomp.evaluate import evaluate
 from gcomp.plan import plan
 from gcomp.tolerance import mismatch
@@ -26,6 +28,17 @@ def test_agrees_with_the_reference(name: str, place: int) -> None:
     expected = evaluate(graph, arrays)
     module = emulated(graph, "sm_80", EmulatedLibrary())
     for actual, wanted in zip(module(*arrays), expected, strict=True):
+        assert not (why := mismatch(actual, wanted, op.tolerance)), why
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(CUDA().runs_here() is not None, reason=f"{CUDA().runs_here()}")
+@pytest.mark.parametrize(("name", "place"), native_samples())
+def test_a_gpu_agrees_with_the_reference(name: str, place: int) -> None:
+    op = sample(name, place)
+    graph, arrays = graph_of(op)
+    module = compile_graph(graph, CUDA().arch, name)
+    for actual, wanted in zip(module(*arrays), evaluate(graph, arrays), strict=True):
         assert not (why := mismatch(actual, wanted, op.tolerance)), why
 
 
