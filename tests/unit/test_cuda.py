@@ -7,6 +7,7 @@ import gc
 import json
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from gcomp.backends.llvm.cuda.thread import THREADS, Thread
 from gcomp.diagnostics import BuildError, InputError, RunError
 from gcomp.ir import Graph, Value
 from gcomp.op import constant
-from gcomp.ops import Gather, MatMul, Relu, Softmax
+from gcomp.ops import Expand, Gather, MatMul, Relu, Softmax
 from gcomp.types import F32, I64, TensorType
 from tests.emulated_gpu import EmulatedLibrary, emulated
 
@@ -181,3 +182,24 @@ def test_a_wrong_kernel_gives_a_wrong_answer() -> None:
     texts[symbol] = text.replace(f"mul i32 %v1, {THREADS}", f"mul i32 %v1, {THREADS + 1}")
     assert texts[symbol] != text
     assert not np.array_equal(module(x)[0], np.maximum(x, 0))
+
+
+def test_more_elements_than_32_bits_count() -> None:
+    graph = graph_of(lambda x: Expand(x, constant([1 << 16, 1 << 16])).result, f32(1, 1))
+    program = compile_graph(graph, "sm_80", "m").program
+    ((_, text),) = program.texts.items()
+    assert f"icmp ult i64 %v6, {1 << 32}" in text
+    assert program.launches[0].grid == 1 << 24
+    small = graph_of(lambda x: Expand(x, constant([1 << 15, 1 << 15])).result, f32(1, 1))
+    assert f"icmp ult i32 %v4, {1 << 30}" in next(
+        iter(compile_graph(small, "sm_80", "m").program.texts.values())
+    )
+
+
+def test_calls_from_two_threads_take_turns() -> None:
+    module = emulated(graph_of(lambda x: Softmax(x).result, f32(4, 9)), "sm_80", EmulatedLibrary())
+    given = [seeded(4, 9), -seeded(4, 9)]
+    expected = [module(x)[0] for x in given]
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda x: module(x)[0], given * 50))
+    assert all(np.array_equal(result, expected[place % 2]) for place, result in enumerate(results))

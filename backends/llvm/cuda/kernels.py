@@ -22,7 +22,7 @@ from ..nest import checks, made, program, roots, staged
 from ..problem import View
 from ..select import NAME, copying
 from ..vectorize import Evaluator
-from .thread import THREADS, Thread
+from .thread import Thread, counter
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,8 @@ def _compute(fn: Thread, stage: Compute, accesses: Mapping[int, Access], failed:
     extents = physical_extents(access.type)
     total = prod(extents)
     number = fn.number(total)
-    counter = "i32" if total + THREADS <= 1 << 31 else "i64"
     work, end = fn.label("work"), fn.label("end")
-    fn.branch(fn.value(f"icmp ult {counter} {number}, {total}"), work, end)
+    fn.branch(fn.value(f"icmp ult {counter(total)} {number}, {total}"), work, end)
     fn.block(work)
     places = fn.places(number, extents)
     steps = zip(places, access.strides, strict=True)

@@ -42,7 +42,7 @@ class Thread(Function):
         block, lane = (
             self.call("i32", f"llvm.nvvm.read.ptx.sreg.{register}.x", []) for register in ("ctaid", "tid")
         )
-        type = _counter(total)
+        type = counter(total)
         if type == "i64":
             block, lane = (self.value(f"zext i32 {value} to i64") for value in (block, lane))
         first = self.value(f"mul {type} {block}, {THREADS}")
@@ -50,7 +50,7 @@ class Thread(Function):
 
     def places(self, number: Value, extents: Sequence[int]) -> list[Value]:
         """The index along each extent (i64) of the element `number` in row-major order."""
-        type = _counter(prod(extents))
+        type = counter(prod(extents))
         found = self.split(number, extents, type)
         if type == "i64":
             return found
@@ -90,7 +90,8 @@ class Thread(Function):
         return index, inside
 
 
-def _counter(total: int) -> str:
+def counter(total: int) -> str:
+    """The type in which `total` threads, and the idle ones of the last block, can be counted."""
     return "i32" if total + THREADS <= 1 << 31 else "i64"
 
 
