@@ -194,9 +194,17 @@ class _Writer:
         return self.known[id(x)][0]
 
     def _bound(self, value: Tir, dtype: DType) -> Tir:
-        """`value` in a variable, unless it is a literal."""
+        """`value` in a variable, unless it is a literal.
+
+        Floats pass through memory where they are chosen: the time of TVM's simplifier grows exponentially
+        along a chain of selections that it can see through.
+        """
         if isinstance(value, (tirx.IntImm, tirx.FloatImm)):
             return value
+        if isinstance(value, tirx.Select) and dtype.is_float:
+            variable = self._variable(dtype)
+            self._assign(variable, value)
+            value = _read(variable)
         made = tirx.Var(fresh_name("e"), tir_name(dtype))
         self.block.append(tirx.Bind(made, value))
         return made

@@ -46,7 +46,7 @@ def test_missing_external_data_is_named(digits: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("run", "MODEL", "--dim", "batch=1", "--target", "lvm"), "did you mean llvm?"),
+        (("run", "MODEL", "--dim", "batch=1", "--target", "llvmm"), "did you mean llvm?"),
         (("run", "MODEL", "--dim", "batch=1", "--target", "llvm{cpus=x}"), "no option 'cpus'"),
         (("inspect", "MODEL", "--passes", "fold-constant"), "did you mean fold-constants?"),
         (("inspect", "MODEL", "--passes", "clean{x"), "braces do not match"),

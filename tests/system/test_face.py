@@ -147,7 +147,7 @@ def test_calls_that_do_not_fit_are_refused(repository: Path, arrays: list, compl
     [
         ({"threads": 2}, gcomp.UnsupportedError, "threads=2"),
         ({"precision": "fp7"}, gcomp.GcompError, "fp7"),
-        ({"target": "lvm"}, gcomp.InputError, "did you mean llvm"),
+        ({"target": "llvmm"}, gcomp.InputError, "did you mean llvm"),
         ({"passes": "foldconstants"}, gcomp.InputError, "did you mean fold-constants"),
         ({"dims": {"bath": 1}}, gcomp.InputError, "batch"),
         ({"shapes": {"image": (1, 1, 8, 9)}}, gcomp.InputError, "image"),
