@@ -54,7 +54,7 @@ class _Builder:
         """
         if not isinstance(op, Operator):
             raise UnsupportedError(f"tvm: {op.kind} is not an operator", origin=op.origin)
-        if isinstance(op, Constant) or op.view_of is not None:
+        if isinstance(op, Constant) or (op.view_of is not None and op.results[0].type.size != 0):
             return None
         kernel = expanded(lower_op(op))
         places = [place for place, tensor in enumerate(kernel.operands) if tensor is not None]

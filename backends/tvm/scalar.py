@@ -9,7 +9,7 @@ from tvm import tirx
 
 from gcomp import expr as e
 from gcomp.diagnostics import UnsupportedError
-from gcomp.kernel import Load, walk
+from gcomp.kernel import walk
 from gcomp.types import BF16, BOOL, F16, F32, I64, DType
 
 Tir = Any
@@ -236,8 +236,8 @@ def bitcast(a: Tir, of: DType, to: DType) -> Tir:
 
 
 def _is_index(x: e.Expr) -> bool:
-    """Whether `x` is made of loop variables and sizes alone: such numbers do not overflow."""
-    return x.dtype == I64 and not any(isinstance(part, (Load, e.Bitcast)) for part in walk(x))
+    """Whether `x` serves to find elements: such numbers do not overflow. Bits of floats do not."""
+    return x.dtype == I64 and not any(isinstance(part, e.Bitcast) for part in walk(x))
 
 
 def _wrapping(op: str, a: Tir, b: Tir, of: DType) -> Tir:
