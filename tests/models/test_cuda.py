@@ -10,12 +10,12 @@ import gcomp
 from gcomp.backends.llvm import CUDA
 from gcomp.compiler import optimize
 from tests.emulated_gpu import EmulatedLibrary, emulated
-from tests.models.model_rule import trained_model
-from tests.models.test_native import NATIVE, complaints, shapes_of
+from tests.models.model_rule import NAMES, trained_model
+from tests.models.test_native import complaints, shapes_of
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n == "superres_core" else ()) for n in NATIVE]
+    "name", [pytest.param(n, marks=pytest.mark.slow if n == "superres_core" else ()) for n in NAMES]
 )
 def test_gpu_kernels_keep_the_model_rule(models_dir: Path, name: str) -> None:
     model = trained_model(models_dir, name)
@@ -27,7 +27,7 @@ def test_gpu_kernels_keep_the_model_rule(models_dir: Path, name: str) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(CUDA().runs_here() is not None, reason=f"{CUDA().runs_here()}")
-@pytest.mark.parametrize("name", NATIVE)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_gpu_keeps_the_model_rule(models_dir: Path, name: str) -> None:
     model = trained_model(models_dir, name)
     module = gcomp.compile(model.path, target="cuda", shapes=shapes_of(model), host_steps=False)
