@@ -30,7 +30,7 @@ def pointwise(x: Value) -> Value:
 
 
 def three_by_three(x: Value) -> Value:
-    return Conv(x, weights(32, 32, 3, 3), pads=(1, 1, 1, 1)).result
+    return Conv(x, weights(32, 32, 3, 3), pads=(1, 1, 1, 1), strides=(2, 2)).result
 
 
 def weights(*shape: int) -> Value:

@@ -307,7 +307,7 @@ def test_declined() -> None:
 
 def test_found_by_operator() -> None:
     assert set(overrides()) >= {Gemm, MatMul, Conv, MaxPool, AveragePool, GlobalAveragePool}
-    assert len(overrides()[Conv]) == 2
+    assert len(overrides()[Conv]) == 3  # sparse, dense, depthwise
 
 
 @given(extent=st.integers(1, 300), most=st.integers(1, 40))
