@@ -19,7 +19,7 @@ from gcomp.types import F32, Array, TensorType, channels_last
 
 from .single import problem_for
 
-Kind = Literal["gemm", "gemv", "dynamic", "direct", "strided", "1x1", "stem", "depthwise"]
+Kind = Literal["gemm", "gemv", "dynamic", "direct", "strided", "1x1", "stem", "depthwise", "winograd"]
 
 BARRED: tuple[Kind, ...] = ("gemm", "direct", "strided", "1x1")
 """The kinds that ought to reach 90 % of the peak."""
@@ -38,7 +38,8 @@ class Row:
         rng = np.random.default_rng(0)
         if self.kind in ("gemm", "gemv", "dynamic"):
             return _product(self.sizes, self.kind != "dynamic", cpu, rng)
-        return _convolution(self.sizes, self.kind == "stem", self.kind == "depthwise", cpu, rng)
+        row_major, depthwise = self.kind == "stem", self.kind == "depthwise"
+        return _convolution(self.sizes, row_major, depthwise, self.kind == "winograd", cpu, rng)
 
     @property
     def flops(self) -> int:
@@ -63,7 +64,7 @@ def _product(
 
 
 def _convolution(
-    sizes: Sequence[int], row_major: bool, depthwise: bool, cpu: Cpu, rng: np.random.Generator
+    sizes: Sequence[int], row_major: bool, depthwise: bool, winograd: bool, cpu: Cpu, rng: np.random.Generator
 ) -> tuple[Problem, list[Array], Array]:
     c, size, o, kernel, stride = sizes
     x = rng.standard_normal((1, c, size, size), np.float32)
@@ -83,6 +84,7 @@ def _convolution(
         return maximum(y, 0.0)
 
     problem = problem_for(op, cpu, {1: w, 2: b}, {} if row_major else {0: layout}, layout, tail=relu)
+    problem.winograd = winograd
     expected = op.reference(x.astype(np.float64), w.astype(np.float64), b.astype(np.float64))
     return problem, [x, w, b], np.maximum(expected, 0)
 
@@ -110,6 +112,10 @@ ROWS: list[Row] = [
     _conv("direct", 256, 14, 256, 3),
     _conv("direct", 512, 7, 512, 3),
     _conv("direct", 32, 112, 64, 3),
+    _conv("winograd", 64, 56, 64, 3),
+    _conv("winograd", 128, 28, 128, 3),
+    _conv("winograd", 256, 14, 256, 3),
+    _conv("winograd", 32, 112, 64, 3),
     _conv("strided", 128, 56, 128, 3, 2),
     _conv("strided", 256, 28, 256, 3, 2),
     _conv("1x1", 64, 56, 64, 1),

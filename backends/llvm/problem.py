@@ -77,7 +77,8 @@ class Problem:
     anchor_result: Tensor
     epilogue: Compute | None
     cpu: Cpu
-    options: dict[str, object] = field(default_factory=dict[str, object])
+    winograd: bool = True
+    """Whether sums may be rearranged as Winograd does, which rounds differently from the direct sum."""
 
     def view(self, operand: int) -> View | None:
         """How the anchor's operand lies in memory."""

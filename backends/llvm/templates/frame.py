@@ -46,7 +46,9 @@ class Frame:
     def epilogue(self) -> Epilogue:
         """What stores results; its operands and the result become parameters."""
         stage = self.problem.epilogue
-        read = {} if stage is None else {id(x.tensor) for x in walk(stage.value) if isinstance(x, Load)}
+        read = (
+            set[int]() if stage is None else {id(x.tensor) for x in walk(stage.value) if isinstance(x, Load)}
+        )
         places = [
             i
             for i, tensor in enumerate(self.problem.kernel.operands)
