@@ -26,7 +26,7 @@ from .axis import Axis
 from .frame import Frame, is_f32
 from .pattern import BLOCK
 from .schedule import balanced, lanes_of, pieces
-from .tile import multiply_add
+from .unit import multiply_add
 from .windows import axes_of, channels_in_memory, is_channels_last
 
 ANCHORS: tuple[type[Operator], ...] = (Gemm, MatMul, Conv)

@@ -40,7 +40,7 @@ def emit(contraction: Contraction, scratch: Callable[[int], Value]) -> None:
         part = replace(
             contraction,
             inner=replace(inner, extent=count, size=count),
-            x=fn.element(contraction.x, fn.mul(start, inner.step), "float"),
+            x=fn.element(contraction.x, fn.mul(start, inner.step), contraction.unit.element),
             initial=initial,
             store=store,
         )
@@ -64,11 +64,11 @@ def _panel(whole: Contraction, column: Value, vectors: int, deepest: int, sums: 
     count = pieces(whole.depth, deepest)
     size = pieces(pieces(whole.depth, count), STEP) * STEP
     count = pieces(whole.depth, size)
-    type = vector("float", lanes)
-    weights = fn.element(whole.weights.pointer, fn.mul(column, whole.weights.panel), "float")
+    type = vector(whole.unit.sum, lanes)
+    weights = fn.element(whole.weights.pointer, fn.mul(column, whole.weights.panel), whole.unit.element)
 
     def place(row: Value, v: Value) -> Value:
-        return fn.element(sums, fn.add(fn.mul(row, vectors * lanes), fn.mul(v, lanes)), "float")
+        return fn.element(sums, fn.add(fn.mul(row, vectors * lanes), fn.mul(v, lanes)), whole.unit.element)
 
     def begin(row: Value, rows: int, v: Value, vectors: int) -> list[Value]:
         return whole.initial(row, rows, fn.add(column, v), vectors)
@@ -85,13 +85,13 @@ def _panel(whole: Contraction, column: Value, vectors: int, deepest: int, sums: 
 
     def block(number: Value, depth: int, is_first: bool, is_last: bool) -> None:
         start = fn.mul(number, size)
-        pointer = fn.element(weights, fn.mul(start, vectors * lanes), "float")
+        pointer = fn.element(weights, fn.mul(start, vectors * lanes), whole.unit.element)
         replace(
             whole,
             depth=depth,
             vectors=vectors,
             whole=vectors,
-            x=fn.element(whole.x, fn.mul(start, whole.depth_step), "float"),
+            x=fn.element(whole.x, fn.mul(start, whole.depth_step), whole.unit.element),
             weights=replace(whole.weights, pointer=pointer),
             initial=begin if is_first else go_on,
             store=finish if is_last else pause,

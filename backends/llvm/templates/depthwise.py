@@ -13,7 +13,7 @@ from ..problem import Emitted, Problem, View
 from .axis import Axis
 from .frame import Frame, is_f32
 from .schedule import lanes_of
-from .tile import multiply_add
+from .unit import multiply_add
 from .windows import Span, axes_of, channels_in_memory, is_channels_last, over_windows, taps_of
 
 ANCHORS: tuple[type[Operator], ...] = (Conv,)

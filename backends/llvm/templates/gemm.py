@@ -18,7 +18,8 @@ from .axis import Axis
 from .frame import Frame, is_f32
 from .packing import pack
 from .schedule import Run, Tile, balanced, choose, lanes_of, pieces
-from .tile import Contraction, Weights, multiply_add
+from .tile import Contraction, Weights
+from .unit import multiply_add
 
 ANCHORS: tuple[type[Operator], ...] = (Gemm, MatMul)
 

@@ -10,12 +10,12 @@ from .schedule import Tile, balanced
 
 
 def pack(w: Array, lanes: int, vectors: int, tile: Tile) -> Array:
-    """Filters f32 [outputs, depth, taps, taps] as [panel][outer tap][tap group][depth][tap][column], flat.
+    """Filters [outputs, depth, taps, taps] as [panel][outer tap][tap group][depth][tap][column], flat.
 
     Outputs are padded with zeros to `vectors` of `lanes`.
     """
     outputs, depth, height, width = w.shape
-    padded = np.zeros((vectors * lanes, depth, height, width), np.float32)
+    padded = np.zeros((vectors * lanes, depth, height, width), w.dtype)
     padded[:outputs] = w
     parts: list[Array] = []
     for run in balanced(vectors, tile.vectors):

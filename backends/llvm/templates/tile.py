@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..emit import Function, Value, lane_mask, vector
 from .axis import Axis, Part, parts_of
 from .schedule import Run, Tile, balanced, pieces
+from .unit import FLOATS, Unit
 
 CACHE_LINE = 64
 UNROLLED = 4
@@ -65,6 +66,7 @@ class Contraction:
     weights: Weights
     initial: Initial
     store: Store
+    unit: Unit = FLOATS
 
     def emit(self) -> None:
         """The whole loop nest: blocks of places, panels of columns, outer places, rows."""
@@ -137,7 +139,7 @@ class Contraction:
         fn = self.fn
 
         def panel(column: Value, _: object, vectors: int = 1) -> None:
-            weights = fn.element(self.weights.pointer, fn.mul(column, self.weights.panel), "float")
+            weights = fn.element(self.weights.pointer, fn.mul(column, self.weights.panel), self.unit.element)
 
             def rows(y: Value, _: object) -> None:
                 passed = fn.mul(fn.add(y, fn.mul(first, -1)), tiles)
@@ -173,7 +175,7 @@ class _TileBody:
 
     def emit(self) -> None:
         of, fn, rows = self.of, self.of.fn, self.part.size
-        type = vector("float", of.lanes)
+        type = vector(of.unit.sum, of.lanes)
         values = of.initial(self.x, rows, self.column, self.vectors)
         self.fetch, self.per_iteration = self._plan_prefetch()
         first, stop = self._outer_taps()
@@ -191,7 +193,7 @@ class _TileBody:
         lines = pieces(panel * 4, CACHE_LINE)
         share = pieces(lines, self.tiles)
         start = fn.add(fn.mul(self._number(), share * (CACHE_LINE // 4)), panel)
-        pointer = fn.element(self.weights, start, "float")
+        pointer = fn.element(self.weights, start, of.unit.element)
         if share <= STRAIGHT:
             for line in range(share):
                 fn.prefetch(fn.element(pointer, line * CACHE_LINE, "i8"), 2)
@@ -243,8 +245,8 @@ class _TileBody:
         y, x, columns = of.outer, of.inner, self.vectors * of.lanes
         place = fn.add(fn.mul(self.y, y.stride * y.step), fn.mul(tap, y.dilation * y.step))
         place = fn.add(fn.add(place, -y.pad * y.step), fn.mul(self.x, x.stride * x.step))
-        source = fn.element(of.x, place, "float")
-        weights = fn.element(self.weights, fn.mul(tap, x.kernel * of.depth * columns), "float")
+        source = fn.element(of.x, place, of.unit.element)
+        weights = fn.element(self.weights, fn.mul(tap, x.kernel * of.depth * columns), of.unit.element)
         groups = self._groups()
         total, number = sum(group.count for group in groups), 0
         for group in groups:
@@ -259,12 +261,12 @@ class _TileBody:
             ) -> list[Value]:
                 """The i-th of some groups, whose first tap is `first`, `shift` elements into the row."""
                 rows = fn.add(fn.mul(i, group.size * of.depth * columns), group.start * of.depth * columns)
-                start, ahead = fn.element(weights, rows, "float"), None
+                start, ahead = fn.element(weights, rows, of.unit.element), None
                 if self.fetch is not None:
                     line = fn.add(fn.add(fn.mul(tap, total), before), i)
                     distance = pieces(of.depth, self._unroll(group.size)) * self.per_iteration * CACHE_LINE
                     ahead = fn.element(self.fetch, fn.mul(line, distance), "i8")
-                at = fn.element(source, shift, "float")
+                at = fn.element(source, shift, of.unit.element)
                 return self._depth(at, start, range(first, first + group.size), ahead, values)
 
             if group.count > ROLLED and self.part.edge is None:
@@ -276,7 +278,7 @@ class _TileBody:
                     lambda i, values, g=group, one=one, step=step: one(
                         i, values, fn.mul(fn.add(fn.mul(i, g.size), g.start), step), 0
                     ),
-                    [(vector("float", of.lanes), value) for value in values],
+                    [(vector(of.unit.sum, of.lanes), value) for value in values],
                 )
             else:
                 for i in range(group.count):
@@ -296,8 +298,8 @@ class _TileBody:
         unroll = min(self._unroll(len(taps)), of.depth)
 
         def body(k: Value, values: list[Value], steps: int = unroll) -> list[Value]:
-            x = fn.element(source, fn.mul(k, of.depth_step), "float")
-            w = fn.element(weights, fn.mul(k, step), "float")
+            x = fn.element(source, fn.mul(k, of.depth_step), of.unit.element)
+            w = fn.element(weights, fn.mul(k, step), of.unit.element)
             iteration = fn.value(f"udiv exact i64 {k}, {unroll}") if unroll > 1 and k != "0" else k
             for start, count, level in ((following, following_lines, 3), (ahead, self.per_iteration, 2)):
                 lines = fn.mul(iteration, count * CACHE_LINE)
@@ -308,9 +310,11 @@ class _TileBody:
             return values
 
         following_lines = self._lines_of_next_rows(unroll)
-        following = fn.element(source, self.part.size * of.inner.step, "float") if following_lines else None
+        following = (
+            fn.element(source, self.part.size * of.inner.step, of.unit.element) if following_lines else None
+        )
         whole = of.depth // unroll * unroll
-        values = fn.loop(0, whole, unroll, body, [(vector("float", of.lanes), value) for value in values])
+        values = fn.loop(0, whole, unroll, body, [(vector(of.unit.sum, of.lanes), value) for value in values])
         return body(str(whole), values, of.depth - whole) if whole < of.depth else values
 
     def _lines_of_next_rows(self, unroll: int) -> int:
@@ -343,31 +347,24 @@ class _TileBody:
         values: Sequence[Value],
     ) -> list[Value]:
         """All products of one depth, each input element read once."""
-        of, fn, values = self.of, self.of.fn, list(values)
+        of, fn, element, values = self.of, self.of.fn, self.of.unit.element, list(values)
         known: dict[int, list[Value]] = {}
         for offset, targets in uses.items():
-            scalar = fn.load(fn.element(x, offset + x_at, "float"), "float", 4)
-            spread = fn.splat(scalar, "float", of.lanes)
+            scalar = fn.load(fn.element(x, offset + x_at, element), element, of.unit.align)
+            spread = fn.splat(scalar, element, of.lanes)
             for row, tap in targets:
                 if tap not in known:
                     known[tap] = [self._weight(w, w_at, tap, v) for v in range(self.vectors)]
                 for v in range(self.vectors):
                     at = row * self.vectors + v
-                    values[at] = multiply_add(fn, spread, known[tap][v], values[at], of.lanes)
+                    values[at] = of.unit.multiply_add(fn, spread, known[tap][v], values[at], of.lanes)
         return values
 
     def _weight(self, w: Value, w_at: int, tap: int, v: int) -> Value:
         of, fn = self.of, self.of.fn
-        pointer = fn.element(w, w_at + (tap * self.vectors + v) * of.lanes, "float")
+        pointer = fn.element(w, w_at + (tap * self.vectors + v) * of.lanes, of.unit.element)
         if of.weights.step is not None and not self.column.startswith("%"):
             active = of.weights.active - (int(self.column) + v) * of.lanes
             if active < of.lanes:
-                return fn.masked_load(pointer, lane_mask(max(0, active), of.lanes), "float", of.lanes)
-        return fn.load(pointer, vector("float", of.lanes), of.weights.align)
-
-
-def multiply_add(fn: Function, a: Value, b: Value, c: Value, lanes: int) -> Value:
-    """`a * b + c`, rounded once where the processor can."""
-    type = vector("float", lanes)
-    product = fn.value(f"fmul contract {type} {a}, {b}")
-    return fn.value(f"fadd contract {type} {product}, {c}")
+                return fn.masked_load(pointer, lane_mask(max(0, active), of.lanes), of.unit.element, of.lanes)
+        return fn.load(pointer, vector(of.unit.element, of.lanes), of.weights.align)

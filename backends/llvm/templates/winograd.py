@@ -22,7 +22,8 @@ from ..problem import Emitted, Epilogue, Problem, View
 from .axis import Axis
 from .frame import Frame
 from .schedule import Run, balanced, choose, lanes_of, pieces
-from .tile import Contraction, Weights, multiply_add
+from .tile import Contraction, Weights
+from .unit import multiply_add
 from .windows import channels_in_memory, is_channels_last
 
 TILE, TAPS = 4, 3
