@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable
 
 
@@ -59,3 +60,10 @@ class BuildError(GcompError):
 
 class RunError(GcompError):
     """Native code refused to run: an index out of range, a missing CPU feature, no memory."""
+
+
+def raised(error: Exception) -> str:
+    """An error that somebody else's code raised: its class, its message and the place."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    message = error.message if isinstance(error, GcompError) else str(error)
+    return f"{type(error).__name__}: {message} ({place.filename}, line {place.lineno})"

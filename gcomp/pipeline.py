@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from typing import Any, Literal, Protocol, get_type_hints, runtime_checkable
 
-from . import registry
-from .diagnostics import GcompError, InputError, ParseError, RewriteError
-from .ir import Graph
+from . import registry, watch
+from .diagnostics import GcompError, InputError, ParseError, RewriteError, raised
+from .ir import Graph, Value
 from .timing import tell
 from .wellformed import check as check_graph
 
@@ -47,29 +47,43 @@ def run_pipeline(
 ) -> list[PassRun]:
     """Runs the passes on `graph` in place, `observer` after each.
 
-    After each pass the graph is checked: it must be well-formed and its interface unchanged. With
-    `check="text"`, a pass that says "unchanged" must also have left the text alone; tests ask for that, as
-    printing takes time. Raises `RewriteError`, naming the pass and those before it.
+    After each pass the graph is checked: it must be well-formed and its interface unchanged, and a pass that
+    says "unchanged" must have left every operator as it was. With `check="text"`, the text too, and a second
+    run must find nothing left to do; tests ask for that, as it takes time. Raises `RewriteError`, naming the
+    pass and those before it.
     """
     runs: list[PassRun] = []
     ordered = list(passes)
     for number, one in enumerate(ordered):
         tell(f"pass {one.name}", number / len(ordered))
-        interface, text = _interface(graph), str(graph) if check == "text" else ""
-        start = time.perf_counter()
-        try:
-            changed = one.run(graph)
-            seconds = time.perf_counter() - start
-            check_graph(graph)
-            _check_interface(interface, _interface(graph))
-            if text and not changed and str(graph) != text:
-                raise RewriteError("says unchanged, but the text changed")
-        except GcompError as error:
-            raise _blamed(error, one, runs) from error
-        runs.append(PassRun(print_pipeline([one]), changed, seconds, len(graph.ops)))
+        if not watch.enters(print_pipeline([one]), graph):
+            continue
+        runs.append(_run(graph, one, runs, check))
+        watch.leaves(runs[-1].text, graph, runs[-1].changed)
         if observer is not None:
             observer(runs[-1], graph)
     return runs
+
+
+def _run(graph: Graph, one: Pass, before: Sequence[PassRun], check: Check) -> PassRun:
+    interface, state, text = _interface(graph), _state(graph), str(graph) if check == "text" else ""
+    start = time.perf_counter()
+    try:
+        changed = one.run(graph)
+        seconds = time.perf_counter() - start
+        check_graph(graph)
+        _check_interface(interface, _interface(graph))
+        if not changed and _state(graph) != state:
+            raise RewriteError("says unchanged, but the graph changed")
+        if text and not changed and str(graph) != text:
+            raise RewriteError("says unchanged, but the text changed")
+        if text and changed:
+            _check_again(graph, one)
+    except GcompError as error:
+        raise _blamed(error, one, before) from error
+    except Exception as error:  # whatever a stranger's pass raises is a fault of that pass
+        raise _blamed(RewriteError(f"raises {raised(error)}"), one, before) from error
+    return PassRun(print_pipeline([one]), changed, seconds, len(graph.ops))
 
 
 def parse_pipeline(text: str, known: Mapping[str, Pass] | None = None) -> list[Pass]:
@@ -206,6 +220,34 @@ def _check_interface(before: _Interface, after: _Interface) -> None:
     )
     if not same:
         raise RewriteError(f"outputs must stay {_listed(before.outputs)}, got {_listed(after.outputs)}")
+
+
+def _state(graph: Graph) -> list[object]:
+    """What a pass may change, cheap to take and to compare; arrays count as the objects that they are."""
+
+    def held(value: object) -> object:
+        if isinstance(value, Graph):
+            return _state(value)
+        return id(value) if hasattr(value, "dtype") else value
+
+    state: list[object] = [graph.outputs.copy(), graph.metadata.copy(), *_names(graph.inputs)]
+    for op in graph.ops:
+        state += [op, op.origin, *_names(op.results)]
+        state += [held(getattr(op, field.name)) for field in op.fields()]
+    return state
+
+
+def _names(values: Iterable[Value]) -> Iterator[object]:
+    for value in values:
+        yield from (value.name, value.type)
+
+
+def _check_again(graph: Graph, one: Pass) -> None:
+    """Checks that a second run of a pass does nothing."""
+    with watch.unwatched():
+        changed = one.run(graph.clone())
+    if changed:
+        raise RewriteError("changes the graph again when it runs a second time")
 
 
 def _listed(values: Sequence[tuple[str, Any]]) -> str:

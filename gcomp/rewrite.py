@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin
 
-from .diagnostics import GcompError, InferenceError, RewriteError
+from . import watch
+from .diagnostics import GcompError, InferenceError, RewriteError, raised
 from .ir import Graph, Op, Value, reads
 from .op import Constant, operators
 from .ops.group import Group
 from .printer import format_op
 from .types import Array
+from .watch import Record, Step
 
 AnyOp = TypeVar("AnyOp", bound=Op)
 Replacement = Op | Value | Sequence[Op | Value | None]
@@ -132,39 +134,6 @@ def rewrite(function: Callable[[Any], Replacement]) -> Rule:
     return Rule(function, roots)
 
 
-@dataclass(frozen=True)
-class Application:
-    """A rule replaced an operator; `line` is its text, or its kind alone where nobody asked to explain."""
-
-    rule: str
-    line: str
-    origin: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Miss:
-    """A rule was tried on an operator and refused. `looks` counts what it had found in order before."""
-
-    rule: str
-    line: str
-    origin: tuple[str, ...]
-    reason: str
-    looks: int
-
-
-@dataclass
-class Report:
-    """What a run of rules did to a graph, and what it did not do."""
-
-    applications: list[Application] = field(default_factory=lambda: list[Application]())
-    refused: dict[tuple[str, Op], Miss] = field(default_factory=lambda: dict[tuple[str, Op], Miss]())
-
-    def misses(self) -> list[Miss]:
-        """The refusals on operators that remained, nearest to success first."""
-        remaining = (miss for (_, op), miss in self.refused.items() if op.parent is not None)
-        return sorted(remaining, key=lambda miss: -miss.looks)
-
-
 class RewritePass:
     """A pass that applies rules wherever they fit, in graph order, until none does."""
 
@@ -173,60 +142,61 @@ class RewritePass:
 
     def run(self, graph: Graph) -> bool:
         """Rewrites `graph`; says whether it changed. Raises `RewriteError`."""
-        return bool(self.apply(graph).applications)
-
-    def apply(self, graph: Graph, explain: bool = False) -> Report:
-        """Rewrites `graph` and reports; with `explain`, refusals too. Raises `RewriteError`."""
-        report = Report()
         pending = dict.fromkeys(outside_groups(graph))
         limit = 64 + 16 * len(pending)
+        applied: list[str] = []
         while pending:
             root = next(iter(pending))
             del pending[root]
             for rule in self.rules:
                 if root.parent is not None and rule.fits(root):
                     graph_of_root = root.parent
-                    touched = self._try(rule, root, report, explain)
+                    touched = self._try(rule, root)
                     if touched is not None:
+                        applied.append(rule.name)
                         if graph_of_root is not graph:
                             restore_users(graph)
                         pending.update(dict.fromkeys(op for op in touched if op.parent is not None))
                         break
-            if len(report.applications) > limit:
-                raise RewriteError(f"{self.name}: no end after {limit} rewrites{_cycle(report.applications)}")
-        return report
+            if len(applied) > limit:
+                raise RewriteError(f"{self.name}: no end after {limit} rewrites{_cycle(applied)}")
+        return bool(applied)
 
-    def _try(self, rule: Rule, root: Op, report: Report, explain: bool) -> list[Op] | None:
-        """Applies one rule; the operators worth another look, or None if the rule refuses."""
+    def apply(self, graph: Graph) -> Record:
+        """Rewrites `graph` and tells what was done and what refused. Raises `RewriteError`."""
+        record = Record()
+        with watch.watching(record):
+            self.run(graph)
+        return record
+
+    def _try(self, rule: Rule, root: Op) -> list[Op] | None:
+        """Applies one rule; the operators worth another look, or None if the rule or a watcher refuses."""
         token = _seen.set([])
         try:
             proposed = rule(root)
             matched = [op for op in _seen.get() if op is not None]
         except Refusal as refusal:
-            if explain:
-                looks = len(_seen.get())
-                report.refused[rule.name, root] = Miss(
-                    rule.name, format_op(root), root.origin, refusal.message, looks
-                )
+            watch.refused(rule.name, root, refusal.message, len(_seen.get()))
             return None
         except InferenceError as error:
             raise self._error(rule, root, f"fails: {error.message}") from error
+        except Exception as error:  # whatever a stranger's rule raises is a fault of that rule
+            raise self._error(rule, root, f"raises {raised(error)}") from error
         finally:
             _seen.reset(token)
         values = self._checked(rule, root, proposed)
-        report.applications.append(
-            Application(rule.name, format_op(root) if explain else root.kind, root.origin)
-        )
-        return self._put(rule, root, values, matched)
+        step = Step(rule.name, root, tuple(values), (*reversed(matched), root))
+        return self._put(rule, step) if watch.allows(step) else None
 
     def _checked(self, rule: Rule, root: Op, proposed: Replacement) -> list[Value | None]:
         """The proposed values, one per result of `root`, each of an equal or refined type.
 
         A value that is new takes the layout of the one that it replaces.
         """
-        parts = list(proposed.results) if isinstance(proposed, Op) else proposed
-        parts = [parts] if isinstance(parts, Value) else list(parts)
-        values = [part.result if isinstance(part, Op) else part for part in parts]
+        values = _values(proposed)
+        if values is None:
+            kind = type(proposed).__name__
+            raise self._error(rule, root, f"gives {kind}, where operators or values are wanted")
         if len(values) != len(root.results):
             raise self._error(rule, root, f"gives {len(values)} values for {len(root.results)} results")
         for old, new in zip(root.results, values, strict=True):
@@ -240,14 +210,14 @@ class RewritePass:
                 raise self._error(rule, root, f"puts {new.type} in place of {old.type}")
         return values
 
-    def _put(self, rule: Rule, root: Op, values: list[Value | None], matched: list[Op]) -> list[Op]:
-        """Puts the values in place of the results of `root`; the operators worth another look."""
-        near = [op for value in reads(root) for op in (value.producer, *value.users) if op is not None]
-        users = [user for value in root.results for user in value.users]
+    def _put(self, rule: Rule, step: Step) -> list[Op]:
+        """Makes the step; the operators worth another look."""
+        near = [op for value in reads(step.root) for op in (value.producer, *value.users) if op is not None]
+        users = [user for value in step.root.results for user in value.users]
         try:
-            added = supersede(root, values, [*reversed(matched), root])
+            added = _made(step)
         except InferenceError as error:
-            raise self._error(rule, root, f"leads to an error: {error.message}") from error
+            raise self._error(rule, step.root, f"leads to an error: {error.message}") from error
         inner = [op for new in added for region in open_regions(new) for op in outside_groups(region)]
         return [*near, *added, *inner, *users]
 
@@ -272,14 +242,20 @@ def supersede(op: Op, values: Sequence[Value | None], sources: Iterable[Op]) -> 
     """Puts `values` in place of the results of `op`, None for one that nobody reads, and clears what is dead.
 
     Detached operators that the values come from go before `op` and get the origins of `sources`. Gives back
-    those operators. Raises `InferenceError` where one of them reads a result of `op`.
+    those operators; none, and nothing is done, if a watcher forbids it. Raises `InferenceError` where one of
+    them reads a result of `op`.
     """
-    graph = op.parent
+    step = Step("", op, tuple(values), tuple(sources))
+    return _made(step) if watch.allows(step) else []
+
+
+def _made(step: Step) -> list[Op]:
+    op, graph = step.root, step.root.parent
     if graph is None:
         raise InferenceError(f"{op.kind} is in no graph", line=format_op(op), origin=op.origin)
-    origin = [name for source in sources for name in source.origin]
+    origin = [name for source in step.sources for name in source.origin]
     place = graph.ops.index(op)
-    for value in values:
+    for value in step.values:
         if value is not None and value.producer is not None and value.producer.parent is None:
             graph.add(value.producer, before=op)
     added = graph.ops[place : graph.ops.index(op)]
@@ -287,13 +263,14 @@ def supersede(op: Op, values: Sequence[Value | None], sources: Iterable[Op]) -> 
         if any(value.owner is op for value in reads(new)):
             raise InferenceError(f"{new.kind} reads what it replaces", line=format_op(op), origin=op.origin)
         new.origin = tuple(dict.fromkeys((*origin, *new.origin)))
-    for old, new in zip(op.results, values, strict=True):
+    for old, new in zip(op.results, step.values, strict=True):
         if new is not None:
             refined = new.type != old.type
             graph.replace(old, new)
             if refined:
                 infer_again(new.users)
     erase(op)
+    watch.applied(step, added)
     return added
 
 
@@ -337,6 +314,16 @@ def restore_users(graph: Graph) -> None:
                 value.users[op] = None
 
 
+def _values(proposed: object) -> list[Value | None] | None:
+    """What a rule gave, as values; None if it is something else."""
+    if isinstance(proposed, Op):
+        return list(proposed.results)
+    parts = cast("Sequence[object]", proposed) if isinstance(proposed, tuple | list) else [proposed]
+    if proposed is None or not all(isinstance(part, Op | Value | None) for part in parts):
+        return None
+    return [part.result if isinstance(part, Op) else cast("Value | None", part) for part in parts]
+
+
 def _note(op: Op | None) -> None:
     """Records a look that found what it wanted; `op` is the operator found, if it is one."""
     seen = _seen.get(None)
@@ -350,14 +337,10 @@ def is_output(value: Value) -> bool:
     return graph is not None and any(output is value for output in graph.outputs)
 
 
-def _cycle(applications: Sequence[Application]) -> str:
-    """The rules that undo each other, as far as the tail of the applications shows."""
-    names = [application.rule for application in applications]
-
-    def periods() -> Iterator[int]:
-        for period in range(1, len(names) // 3):
-            if names[-period:] == names[-2 * period : -period] == names[-3 * period : -2 * period]:
-                yield period
-
-    period = next(periods(), 0)
-    return f": {' -> '.join([*names[-period:], names[-period]])}" if period else ""
+def _cycle(names: Sequence[str]) -> str:
+    """The rules that undo each other, as far as the tail shows; else the most frequent."""
+    for period in range(1, len(names) // 3):
+        if names[-period:] == names[-2 * period : -period] == names[-3 * period : -2 * period]:
+            return f": {' -> '.join([*names[-period:], names[-period]])}"
+    counts = Counter(names).most_common(3)
+    return f"; most often {', '.join(f'{name} ({count} times)' for name, count in counts)}"

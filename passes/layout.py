@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from gcomp import watch
 from gcomp.ir import Graph, Op, Value
 from gcomp.kernel import Compute, Expr, Literal_, Load, Reduce, Select, inlined, walk
 from gcomp.lowering import lower_op
@@ -39,7 +40,7 @@ class ChannelsLast:
             if isinstance(op, Relayout):
                 versions.know(op)
                 continue
-            operands, result = self._choice(op)
+            operands, result = self._permitted(op)
             for value, layout in zip(op.operands, operands, strict=True):
                 if value is not None:
                     op.replace_operand(value, versions.get(value, layout, op))
@@ -51,6 +52,17 @@ class ChannelsLast:
                 value.type = value.type.with_layout(result if value.index == 0 else None)
         graph.outputs = [versions.get(value, None, None) for value in graph.outputs]
         versions.sweep()
+
+    def _permitted(self, op: Op) -> tuple[Sequence[Layout | None], Layout | None]:
+        """The layouts of the operands and the result of `op`: row-major where a watcher forbids others."""
+        operands, result = self._choice(op)
+        if isinstance(op, Group) or not any((*operands, result)):
+            return operands, result
+        step = watch.Step("", op, (), (op,))
+        if not watch.allows(step):
+            return [None for _ in op.operands], None
+        watch.applied(step, ())
+        return operands, result
 
     def _choice(self, op: Op) -> tuple[Sequence[Layout | None], Layout | None]:
         """The layouts that `op` reads, one per operand, and the one that it writes."""

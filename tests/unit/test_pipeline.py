@@ -172,14 +172,56 @@ def test_the_interface_stays() -> None:
         assert caught.value.message == complaint
 
 
-def test_unchanged_means_unchanged_text_where_asked() -> None:
+def test_unchanged_means_unchanged() -> None:
     def grow(graph: Graph) -> None:
         graph.add(Abs(graph.inputs[0]))
 
-    silent = Does("silent", grow, says=False)
-    run_pipeline(neg_graph(), [silent])
+    def rename(graph: Graph) -> None:
+        graph.ops[0].results[0].name = "renamed"
+
+    def retell(graph: Graph) -> None:
+        graph.ops[0].origin = ()
+
+    def note(graph: Graph) -> None:
+        graph.metadata["doc"] = "changed"
+
+    for action in (grow, rename, retell, note):
+        with pytest.raises(RewriteError, match="silent: says unchanged, but the graph changed"):
+            run_pipeline(neg_graph(), [Does("silent", action, says=False)])
+
+
+def test_unchanged_means_unchanged_text_where_asked() -> None:
+    graph = neg_graph()
+    ones = graph.add(Constant(np.ones(4, np.float32)))
+
+    def overwrite(graph: Graph) -> None:
+        ones.value[0] = 2
+
+    run_pipeline(graph, [Does("silent", overwrite, says=False)])
+    ones.value[0] = 1
     with pytest.raises(RewriteError, match="silent: says unchanged, but the text changed"):
-        run_pipeline(neg_graph(), [silent], check="text")
+        run_pipeline(graph, [Does("silent", overwrite, says=False)], check="text")
+
+
+def test_a_second_run_is_idle_where_asked() -> None:
+    def grow(graph: Graph) -> None:
+        graph.add(Abs(graph.inputs[0]))
+
+    run_pipeline(neg_graph(), [Does("grow", grow)])
+    with pytest.raises(RewriteError, match="grow: changes the graph again when it runs a second time"):
+        run_pipeline(neg_graph(), [Does("grow", grow)], check="text")
+
+
+def test_whatever_a_pass_raises_is_told_with_its_place() -> None:
+    def fail(graph: Graph) -> None:
+        raise KeyError("axis")
+
+    with pytest.raises(RewriteError) as caught:
+        run_pipeline(neg_graph(), [Tuned(), Does("bad", fail)])
+    assert caught.value.message.startswith("bad: raises KeyError: 'axis' (")
+    assert "test_pipeline.py, line " in caught.value.message
+    assert caught.value.message.endswith("(after tuned)")
+    assert isinstance(caught.value.__cause__, KeyError)
 
 
 def test_the_folder_is_the_register() -> None:

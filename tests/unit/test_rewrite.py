@@ -10,6 +10,7 @@ from gcomp.ops import Abs, Add, Gemm, Identity, MatMul, Mean, Mul, Neg, Relu, Su
 from gcomp.rewrite import (
     Refusal,
     RewritePass,
+    _cycle,
     constant,
     either_order,
     made_by,
@@ -149,6 +150,11 @@ def test_rules_that_undo_each_other_are_named() -> None:
         RewritePass("loop", [to_sub, to_add]).run(graph)
 
 
+def test_rules_without_a_cycle_are_counted() -> None:
+    assert _cycle([*"xyabab", *"ab" * 3]) == ": a -> b -> a"
+    assert _cycle([*"abbaabbb", *"ababbab"]) == "; most often b (9 times), a (6 times)"
+
+
 @pytest.mark.parametrize(
     ("replacement", "complaint"),
     [
@@ -157,6 +163,9 @@ def test_rules_that_undo_each_other_are_named() -> None:
         (lambda op: (None,), "drops %"),
         (lambda op: Abs(op.result), "reads what it replaces"),
         (lambda op: MatMul(op.x, op.x), r"fails: MatMul needs a\[-1\] == b\[-2\]"),
+        (lambda op: None, "gives NoneType, where operators or values are wanted"),
+        (lambda op: [3], "gives list, where operators or values are wanted"),
+        (lambda op: op.attributes["axis"], r"raises KeyError: 'axis' \(.*test_rewrite.py, line \d+\)"),
     ],
 )
 def test_broken_replacements_are_refused(replacement, complaint: str) -> None:
@@ -228,7 +237,7 @@ def test_an_operator_is_not_taken_for_the_one_that_it_derives_from() -> None:
 def test_misses_are_told_nearest_first() -> None:
     graph, (a, b, c) = graph_of("f32[2,3,3]", "f32[3,3]", "f32[3]")
     output(graph, Add(MatMul(a, b).result, c), Add(Relu(a).result, c))
-    report = FUSE_GEMM.apply(graph, explain=True)
+    report = FUSE_GEMM.apply(graph)
     assert not report.applications
     assert [(miss.rule, miss.reason, miss.looks) for miss in report.misses()] == [
         ("matmul_add_to_gemm", "Gemm takes matrices", 1),
