@@ -16,7 +16,7 @@ from gcomp.backends.llvm.peak import peak
 from gcomp.types import Array
 
 from .rows import BARRED, ROWS, Row
-from .single import empty, in_memory, logical, single
+from .single import BLOB, copied, empty, in_memory, logical, single
 
 FLUSHED = 96 << 20
 """Bytes streamed through the caches before each run: weights are then out of the caches of this core."""
@@ -43,18 +43,19 @@ class Measured:
 def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
     """Checks the kernel of a row against numpy, then times single calls, weights being out of the caches.
 
-    What feeds and takes the results is in the caches, as far as it fits, as it is within a network. Raises
-    `ArithmeticError` for a wrong result, `LookupError` where no template takes the row.
+    A call with other weights goes before each, so that all else is in them as far as it fits: code, what
+    feeds and takes the results. Raises `ArithmeticError` for a wrong result, `LookupError` where no template
+    takes the row.
     """
     problem, arrays, expected = row.make(cpu)
     kernel = single(problem)
     if kernel is None:
         raise LookupError(f"{row.name}: no template takes it")
     operands = [view for view in problem.operands if view is not None]
-    memory = [in_memory(array, view.type) for array, view in zip(arrays, operands, strict=True)]
-    out = empty(problem.results[0].type)
-    fed = [*(m for m, view in zip(memory, operands, strict=True) if view.array is None), out]
-    call = kernel.load()([*memory, out])
+    memory = [copied(in_memory(array, v.type), BLOB) for array, v in zip(arrays, operands, strict=True)]
+    out = copied(empty(problem.results[0].type), BLOB)
+    bind = kernel.load()
+    call, other = bind([*memory, out]), bind([*memory, out])
     call()
     error = float(np.abs(logical(out, problem.results[0].type) - expected).max() / np.abs(expected).max())
     if not error <= CLOSE:
@@ -67,8 +68,7 @@ def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
     for _ in range(runs):
         if cold:
             flush.sum()
-        for array in fed:
-            array.sum()
+        other()
         before = best()
         start = time.perf_counter()
         call()

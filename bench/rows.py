@@ -19,11 +19,13 @@ from gcomp.types import F32, Array, TensorType, channels_last
 
 from .single import problem_for
 
-Kind = Literal["gemm", "gemv", "dynamic", "direct", "strided", "1x1", "stem", "depthwise", "winograd"]
+Kind = Literal["gemm", "thin", "dynamic", "direct", "strided", "1x1", "stem", "depthwise", "winograd"]
 
 BARRED: tuple[Kind, ...] = ("gemm", "direct", "strided", "1x1")
 """The kinds that ought to reach 90 % of the peak."""
 BLOCK = 16
+THIN = 8
+"""Rows of a matrix product, at most, that is bound by memory: each weight is used no more often."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Row:
 
     def make(self, cpu: Cpu) -> tuple[Problem, list[Array], Array]:
         rng = np.random.default_rng(0)
-        if self.kind in ("gemm", "gemv", "dynamic"):
+        if self.kind in ("gemm", "thin", "dynamic"):
             return _product(self.sizes, self.kind != "dynamic", cpu, rng)
         row_major, depthwise = self.kind == "stem", self.kind == "depthwise"
         return _convolution(self.sizes, row_major, depthwise, self.kind == "winograd", cpu, rng)
@@ -44,7 +46,7 @@ class Row:
     @property
     def flops(self) -> int:
         """Multiplications and additions, as if each tap were computed."""
-        if self.kind in ("gemm", "gemv", "dynamic"):
+        if self.kind in ("gemm", "thin", "dynamic"):
             m, n, k = self.sizes
             return 2 * m * n * k
         c, size, o, kernel, stride = self.sizes
@@ -90,7 +92,7 @@ def _convolution(
 
 
 def _gemm(m: int, n: int, k: int) -> Row:
-    return Row("gemm" if m > 1 else "gemv", f"{m}x{n}x{k}", (m, n, k))
+    return Row("gemm" if m > THIN else "thin", f"{m}x{n}x{k}", (m, n, k))
 
 
 def _conv(kind: Kind, c: int, size: int, o: int, kernel: int, stride: int = 1) -> Row:

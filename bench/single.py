@@ -24,7 +24,7 @@ from gcomp.types import Array, Layout, TensorType
 
 SYMBOL = "kernel"
 BLOB = 16 << 20
-"""Bytes of the allocation that weights lie in: like those of modules, large enough for large pages."""
+"""Bytes of an allocation that gets large pages, as the weights and the arena of a module do."""
 
 Tail = Callable[..., Expr]
 """`(anchor's element, tensors of the extra operands, axes)` to the element that is stored."""
@@ -48,11 +48,14 @@ class Single:
         return assembly(self.text(), self.problem.cpu, self.emitted.optimise)
 
     def load(self) -> Callable[[Sequence[Array]], Callable[[], int]]:
-        """Compiles; what it returns binds memory (operands in order, then the result) to a call."""
+        """Compiles; what it returns binds memory (operands in order, then the result) to a call.
+
+        Each call has weights of its own.
+        """
         loaded = load_objects([emit_object(self.text(), self.problem.cpu, self.emitted.optimise)], [SYMBOL])
         prototype = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * len(self.emitted.arguments))
         function = prototype(loaded.addresses[SYMBOL])
-        packed = [copied(a.pack(), BLOB) if a.pack else None for a in self.emitted.arguments]
+        packed = [a.pack() if a.pack else None for a in self.emitted.arguments]
 
         def bind(memory: Sequence[Array]) -> Callable[[], int]:
             kept: list[Array] = []
@@ -66,7 +69,7 @@ class Single:
                         kept.append(aligned(argument.bytes))
                     case "packed":
                         assert weights is not None
-                        kept.append(weights)
+                        kept.append(copied(weights, BLOB))
             pointers = [array.ctypes.data for array in kept]
 
             def call(_kept: object = (kept, loaded)) -> int:

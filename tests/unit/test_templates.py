@@ -321,9 +321,11 @@ def test_balanced_pieces(extent: int, most: int) -> None:
 
 
 @every_processor
-@given(rows=st.integers(1, 300), vectors=st.integers(1, 40), kernel=st.integers(1, 7))
-def test_tiles_fit_the_registers(cpu: Cpu, rows: int, vectors: int, kernel: int) -> None:
-    tile = choose(cpu, rows, vectors, 64, kernel)
+@given(
+    rows=st.integers(1, 300), vectors=st.integers(1, 40), depth=st.integers(1, 64), kernel=st.integers(1, 7)
+)
+def test_tiles_fit_the_registers(cpu: Cpu, rows: int, vectors: int, depth: int, kernel: int) -> None:
+    tile = choose(cpu, rows, vectors, depth, kernel=kernel)
     assert tile.rows * tile.vectors + tile.taps * tile.vectors < cpu.vector_registers
 
 
@@ -341,7 +343,11 @@ def hottest_loop(assembly: str) -> list[str]:
     return max(loops, key=lambda body: sum("fmadd" in line for line in body))
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.kind in BARRED], ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "row",
+    [row for row in ROWS if row.kind in (*BARRED, "winograd")],
+    ids=lambda row: f"{row.kind}-{row.name}",
+)
 @pytest.mark.skipif(host().arch != "x86_64", reason="reads assembly of x86")
 def test_hot_loops_spill_nothing(row: Row) -> None:
     """No vector goes to the stack or comes from it within the loop that does the work."""

@@ -9,9 +9,9 @@ from ..emit import Value, vector
 from .schedule import pieces
 from .tile import Contraction
 
-PANEL = 32 << 10
+PANEL = 40 << 10
 """Bytes of weights in a block: beyond it each tile would read them from the second level again."""
-CACHE = 1 << 20
+CACHE = 1 << 19
 """Bytes of the input in a block of rows, which every panel reads again."""
 STEP = 4
 """Blocks are multiples of it, so that unrolled steps come out even."""

@@ -25,6 +25,8 @@ IN_FLIGHT = {"aarch64": 4}
 accumulators to memory."""
 WIDEST = 8
 """Vectors in a panel, at most."""
+UNROLLED = 4
+"""Steps of the depth in one iteration where each is a single tap."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +66,32 @@ class Tile:
 
 @cache
 def choose(
-    cpu: Cpu, rows: int, vectors: int, steps: int, kernel: int = 1, stride: int = 1, dilation: int = 1
+    cpu: Cpu,
+    rows: int,
+    vectors: int,
+    depth: int,
+    outer: int = 1,
+    kernel: int = 1,
+    stride: int = 1,
+    dilation: int = 1,
 ) -> Tile:
     """The tile for `rows` positions by `vectors` of results.
 
-    Each is a sum over `steps` times `kernel` taps, shared by neighbours as `stride` and `dilation` let them.
+    Each is a sum over `depth` of `outer` times `kernel` taps, the latter shared by neighbours as `stride` and
+    `dilation` let them. Taps are taken together only where the depth is too short to be unrolled: elsewhere
+    reading an input once for all of them saves less than the registers of their weights cost.
     """
+    steps = depth * outer
     spare, bytes, units = cpu.vector_registers - IN_FLIGHT.get(cpu.arch, 2), cpu.vector_bytes, cpu.fma_units
 
     def early(vectors: int, taps: int) -> int:
         """Weights read before their turn where steps are unrolled and there is room for it."""
         return vectors if taps == 1 and cpu.vector_registers >= 32 else 0
 
+    together = {pieces(kernel, groups) for groups in range(1, kernel + 1)} if depth < UNROLLED else {1}
     candidates = [
         Tile(r, v, taps)
-        for taps in {pieces(kernel, groups) for groups in range(1, kernel + 1)}
+        for taps in together
         for v in range(1, min(WIDEST, vectors) + 1)
         for r in range(1, rows + 1)
         if r * v + taps * v + early(v, taps) <= spare

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 from ..emit import Function, Value, lane_mask, vector
 from .axis import Axis, Part, parts_of
-from .schedule import Run, Tile, balanced, pieces
+from .schedule import UNROLLED, Run, Tile, balanced, pieces
 from .unit import FLOATS, Unit
 
 CACHE_LINE = 64
-UNROLLED = 4
-"""Steps of the depth in one iteration where each is a single tap."""
 ROLLED = 8
 """Groups of taps beyond which they are a loop, where none of them may lack an input."""
 STRAIGHT = 4
@@ -22,7 +20,7 @@ CACHE = 1 << 20
 """Bytes that are taken to stay close: half of what the second level holds on most processors."""
 NEAR = 1 << 14
 """Bytes of rows that may be fetched into the first level ahead of their tile."""
-RESIDENT_BLOCK = 1 << 18
+RESIDENT_BLOCK = 1 << 15
 """Bytes of the input in a block where all weights stay close."""
 
 Initial = Callable[[Value, int, Value, int], list[Value]]
