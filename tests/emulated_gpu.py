@@ -1,6 +1,7 @@
 """The CUDA driver with this processor in place of a GPU: kernels run as their own text, thread by thread.
 
-What is left out is what a loop over the threads cannot show: races between threads, and time.
+Kernels whose threads wait for each other run as fibres. What is left out is what one thread at a time cannot
+show: races within the time from one barrier to the next, and time.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from gcomp.backends.llvm.cuda.module import CudaModule, compile_graph
 from gcomp.backends.llvm.jit import emit_object, load_objects
 from gcomp.ir import Graph
 from gcomp.native import aligned
+from tests.fibres import BARRIER, RUN, WAIT, library
 
 SUCCESS, INVALID_VALUE, OUT_OF_MEMORY, NOT_FOUND = 0, 1, 2, 500
 
 GRID = """
 @block = internal global i32 0
 @lane = internal global i32 0
-define void @run(ptr %arguments, i32 %blocks, i32 %threads) {
+define i32 @run(ptr %arguments, i32 %blocks, i32 %threads, ptr %library) {
 entry:
 LOADS
   br label %outer
@@ -46,13 +48,15 @@ outer.end:
   %again = icmp ult i32 %b1, %blocks
   br i1 %again, label %outer, label %end
 end:
-  ret void
+  ret i32 0
 }
 """
 
 
 def on_this_processor(text: str, symbol: str) -> str:
-    """A kernel's module with `run(arguments, blocks, threads)`, which calls it once for each thread."""
+    """A kernel's module with `run(arguments, blocks, threads, library)`, which runs it in each thread."""
+    frame = RUN if BARRIER in text else GRID
+    text = text.replace(BARRIER, WAIT)
     text = text.replace("define ptx_kernel void", "define internal void")
     text = re.sub(
         r"^attributes #0 = .*$", 'attributes #0 = { nounwind "no-builtins" }', text, flags=re.MULTILINE
@@ -60,6 +64,8 @@ def on_this_processor(text: str, symbol: str) -> str:
     text = re.sub(r"^declare .*llvm\.nvvm.*\n", "", text, flags=re.MULTILINE)
     for register, variable in (("ctaid", "block"), ("tid", "lane")):
         text = text.replace(f"call i32 @llvm.nvvm.read.ptx.sreg.{register}.x()", f"load i32, ptr @{variable}")
+    text = re.sub(r"addrspacecast \(ptr addrspace\(3\) (@\w+) to ptr\)", r"\1", text)
+    text = text.replace("internal addrspace(3) global", "internal global")
     (parameters,) = re.findall(rf"@{symbol}\((.*?)\) #0", text)
     count = parameters.count("ptr")
     loads = "\n".join(
@@ -67,7 +73,7 @@ def on_this_processor(text: str, symbol: str) -> str:
         for n in range(count)
     )
     passed = ", ".join(f"ptr %a{n}" for n in range(count))
-    return text + GRID.replace("LOADS", loads).replace("PASSED", passed).replace("KERNEL", symbol)
+    return text + frame.replace("LOADS", loads).replace("PASSED", passed).replace("KERNEL", symbol)
 
 
 class EmulatedLibrary:
@@ -148,7 +154,8 @@ class EmulatedLibrary:
             return NOT_FOUND
         text = on_this_processor(texts[name.decode()], name.decode())
         loaded = load_objects([emit_object(text, host(), True)], ["run"])
-        run = ctypes.CFUNCTYPE(None, c_void_p, ctypes.c_uint, ctypes.c_uint)(loaded.addresses["run"])
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int, c_void_p, ctypes.c_uint, ctypes.c_uint, c_void_p)
+        run = prototype(loaded.addresses["run"])
         function[0] = self._handle((name.decode(), run, loaded))
         return SUCCESS
 
@@ -190,12 +197,11 @@ class EmulatedLibrary:
         places = range(declared.count("ptr"))
         values = np.array([c_uint64.from_address(parameters[place]).value for place in places], np.uint64)
         self.launched.append(name)
-        run(values.ctypes.data, blocks, threads)
-        return SUCCESS
+        return run(values.ctypes.data, blocks, threads, ctypes.addressof(library()[1]))
 
 
-def emulated(graph: Graph, arch: str, library: EmulatedLibrary) -> CudaModule:
+def emulated(graph: Graph, arch: str, gpu: EmulatedLibrary, templates: bool = True) -> CudaModule:
     """The graph compiled for a GPU, to run on this library's."""
-    module = compile_graph(graph, arch, graph.name, lambda: Driver(library))
-    library.programs[module.program.ptx.encode()] = module.program
+    module = compile_graph(graph, arch, graph.name, lambda: Driver(gpu), templates)
+    gpu.programs[module.program.ptx.encode()] = module.program
     return module

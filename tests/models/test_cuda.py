@@ -14,9 +14,7 @@ from tests.models.model_rule import NAMES, trained_model
 from tests.models.test_native import complaints, shapes_of
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n == "superres_core" else ()) for n in NAMES]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_gpu_kernels_keep_the_model_rule(models_dir: Path, name: str) -> None:
     model = trained_model(models_dir, name)
     graph = optimize(gcomp.lift(model.path, shapes=shapes_of(model)), CUDA().pipeline)

@@ -16,11 +16,12 @@ from .gpus import ARCHITECTURES
 class CUDA(Target):
     """PTX for an NVIDIA GPU, `cuda{arch=sm_90}`, which newer GPUs take as well.
 
-    Compiling needs no GPU; running needs one, and its driver.
+    Compiling needs no GPU; running needs one, and its driver. `templates=off` leaves only plain kernels.
     """
 
     name: ClassVar[str] = "cuda"
     arch: str = "sm_80"
+    templates: bool = True
 
     @property
     def pipeline(self) -> str:
@@ -43,4 +44,4 @@ class CUDA(Target):
 
         if self.arch not in ARCHITECTURES:
             raise InputError(f"cuda: arch must be one of {', '.join(ARCHITECTURES)}, got {self.arch!r}")
-        return compile_graph(graph, self.arch, name)
+        return compile_graph(graph, self.arch, name, templates=self.templates)

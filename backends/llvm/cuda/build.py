@@ -75,9 +75,9 @@ class Program:
         }
 
 
-def build(plan: Plan, arch: str, name: str) -> Program:
+def build(plan: Plan, arch: str, name: str, templates: bool = True) -> Program:
     """Compiles all kernels of a plan. Raises `UnsupportedError`, `BuildError`."""
-    selections = [select(step) for step in plan.steps]
+    selections = [select(step, templates) for step in plan.steps]
     end = plan.arena_bytes
     scratch, end = end, end + max((s.scratch for s in selections), default=0)
     inputs, end = _laid_out(plan.inputs, end)
@@ -120,8 +120,8 @@ class _Builder:
 
     def add(self, kernel: Emitted) -> None:
         text = module_text(kernel.function, self.arch)
-        symbol = f"gcomp_nest_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-        self.texts[symbol] = text.replace(f"@{NAME}(", f"@{symbol}(", 1)
+        symbol = f"gcomp_{kernel.template}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        self.texts[symbol] = text.replace(f"@{NAME}", f"@{symbol}")
         arguments = [self._address(argument) for argument in kernel.arguments]
         if kernel.checks:
             arguments.append(("arena", self.status))

@@ -17,21 +17,20 @@ from pathlib import Path
 from gcomp.diagnostics import BuildError
 
 from .. import cache as store
-from ..emit import Function
 from ..jit import llvm_version
 from .gpus import ARCHITECTURES
-from .thread import THREADS
+from .thread import THREADS, Thread
 
 _HEADER = re.compile(r"^\.(version|target|address_size) .*\n", re.MULTILINE)
 
 
-def module_text(function: Function, arch: str) -> str:
+def module_text(function: Thread, arch: str) -> str:
     """One kernel as a module of its own."""
     attributes = (
         f'attributes #0 = {{ nounwind "no-builtins" "target-cpu"="{arch}" '
-        f'"target-features"="+{ARCHITECTURES[arch]}" "nvvm.maxntid"="{THREADS}" }}\n'
+        f'"target-features"="+{ARCHITECTURES[arch]}" "nvvm.maxntid"="{THREADS}" "nvvm.minctasm"="2" }}\n'
     )
-    return "\n".join([str(function), *sorted(function.declarations), attributes])
+    return "\n".join([*function.globals, str(function), *sorted(function.declarations), attributes])
 
 
 def compiled(texts: Sequence[str], arch: str) -> list[str]:

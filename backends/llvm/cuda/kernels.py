@@ -1,4 +1,4 @@
-"""From one step of the plan to kernels: a thread for each element of a result, one for a program."""
+"""From one step of the plan to kernels: tiles of a product, a thread for each element, one for a program."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from gcomp.tensor import Tensor
 from gcomp.types import TensorType
 
 from ..access import Access, addressed, dense_strides
-from ..emit import Value, scalar
+from ..emit import Value, number
 from ..nest import checks, made, program, roots, staged
 from ..problem import View
 from ..select import NAME, copying
 from ..vectorize import Evaluator
+from . import gemm
+from .contraction import contraction
+from .epilogue import with_epilogues
 from .thread import Thread, counter
 
 
@@ -34,12 +37,16 @@ class Scratch:
 
 @dataclass(frozen=True)
 class Emitted:
-    """A kernel for `threads` threads; its pointer parameters are `arguments`, then the status if `checks`."""
+    """A kernel for `threads` threads; its pointer parameters are `arguments`, then the status if `checks`.
+
+    `template` says what made it.
+    """
 
     function: Thread
     arguments: list[Place | Scratch]
     threads: int
     checks: bool
+    template: str
 
 
 @dataclass(frozen=True)
@@ -50,14 +57,14 @@ class Selection:
     scratch: int
 
 
-def select(step: Step) -> Selection:
-    """The kernels of one step. Raises `UnsupportedError`."""
+def select(step: Step, templates: bool = True) -> Selection:
+    """The kernels of one step, without `templates` all of them plain. Raises `UnsupportedError`."""
     if step.op is None:
         operands: list[View | None] = [View(v.type, v.strides) for v in step.operands if v is not None]
         kernel = copying(operands, [View(v.type, v.strides) for v in step.results])
     else:
         kernel = expanded(lower_op(step.op))
-    stages = staged(kernel)
+    stages = with_epilogues(staged(kernel), kernel.results)
     homes: dict[int, Place | Scratch] = {}
     for tensors, places in ((kernel.operands, step.operands), (kernel.results, step.results)):
         for tensor, place in zip(tensors, places, strict=True):
@@ -68,7 +75,7 @@ def select(step: Step) -> Selection:
         if id(tensor) not in homes:
             homes[id(tensor)] = Scratch(end)
             end += -(-prod(_sizes(tensor)) * tensor.dtype.bytes // 64) * 64
-    kernels = [_emit(stage, homes, step.in_place) for stage in stages if _has_work(stage)]
+    kernels = [_emit(stage, homes, step.in_place, templates) for stage in stages if _has_work(stage)]
     return Selection(kernels, end)
 
 
@@ -83,7 +90,9 @@ def _sizes(tensor: Tensor) -> tuple[int, ...]:
         raise UnsupportedError(f"cuda: {error}; bind them with shapes= or dims=") from error
 
 
-def _emit(stage: Compute | Program, homes: Mapping[int, Place | Scratch], in_place: bool) -> Emitted:
+def _emit(
+    stage: Compute | Program, homes: Mapping[int, Place | Scratch], in_place: bool, templates: bool
+) -> Emitted:
     fn = Thread(NAME)
     parts = [part for root in roots(stage) for part in walk(root)]
     loaded = [part.tensor for part in parts if isinstance(part, Load)]
@@ -105,15 +114,18 @@ def _emit(stage: Compute | Program, homes: Mapping[int, Place | Scratch], in_pla
         fn.parameters.append(("ptr noalias", "status"))
         failed = fn.local("i32", 4)
         fn.store("0", failed, "i32", 4)
-    if isinstance(stage, Compute):
-        threads = _compute(fn, stage, accesses, failed)
-    else:
+    template = "nest"
+    if isinstance(stage, Program):
         threads = 1
         program(fn, stage, accesses, failed)
+    elif templates and (product := contraction(stage)):
+        threads, template = gemm.emit(fn, product, stage, accesses), "gemm"
+    else:
+        threads = _compute(fn, stage, accesses, failed)
     if failed:
         _report(fn, failed)
     fn.do("ret void")
-    return Emitted(fn, arguments, threads, checked)
+    return Emitted(fn, arguments, threads, checked, template)
 
 
 def _compute(fn: Thread, stage: Compute, accesses: Mapping[int, Access], failed: Value | None) -> int:
@@ -121,27 +133,23 @@ def _compute(fn: Thread, stage: Compute, accesses: Mapping[int, Access], failed:
     access = accesses[id(stage.result)]
     extents = physical_extents(access.type)
     total = prod(extents)
-    number = fn.number(total)
+    place = fn.number(total)
     work, end = fn.label("work"), fn.label("end")
-    fn.branch(fn.value(f"icmp ult {counter(total)} {number}, {total}"), work, end)
+    fn.branch(fn.value(f"icmp ult {counter(total)} {place}, {total}"), work, end)
     fn.block(work)
-    places = fn.places(number, extents)
+    places = fn.places(place, extents)
     steps = zip(places, access.strides, strict=True)
     offset = reduce(fn.add, (fn.mul(place, stride) for place, stride in steps), "0")
     index, inside = fn.logical(access.type, places)
-    element = scalar(access.type.dtype)
-    memory = "i8" if element == "i1" else element
-    pointer = fn.element(access.pointer, offset, memory)
     if inside:
         real, padding = fn.label("real"), fn.label("padding")
         fn.branch(reduce(lambda a, b: fn.value(f"and i1 {a}, {b}"), inside), real, padding)
         fn.block(padding)
-        fn.store("0.0" if access.type.dtype.is_float else "0", pointer, memory)
+        fn.write(number(0, access.type.dtype), access, offset)
         fn.jump(end)
         fn.block(real)
     evaluate = Evaluator(fn, dict(zip(stage.axes, index, strict=True)), failed=failed)
-    result = evaluate(addressed(stage.value, accesses))
-    fn.store(fn.value(f"zext i1 {result} to i8") if element == "i1" else result, pointer, memory)
+    fn.write(evaluate(addressed(stage.value, accesses)), access, offset)
     fn.jump(end)
     fn.block(end)
     return total

@@ -26,13 +26,15 @@ from .build import Program, build
 from .driver import Driver, first_gpu
 
 
-def compile_graph(graph: Graph, arch: str, name: str, device: Callable[[], Driver] = first_gpu) -> CudaModule:
+def compile_graph(
+    graph: Graph, arch: str, name: str, device: Callable[[], Driver] = first_gpu, templates: bool = True
+) -> CudaModule:
     """Compiles a graph of static shapes, to run on `device`. Raises `UnsupportedError`, `BuildError`."""
     timings: dict[str, float] = {}
     with phase(timings, "plan"):
         planned = plan(graph)
     with phase(timings, "codegen"):
-        program = build(planned, arch, identifier(name))
+        program = build(planned, arch, identifier(name), templates)
     return CudaModule(graph, program, timings, device)
 
 

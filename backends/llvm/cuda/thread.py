@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from math import prod
 
 from gcomp.plan import physical_extents
 from gcomp.types import TensorType
 
-from ..emit import Function, Value, mangled, vector
+from ..access import Access
+from ..emit import Function, Value, mangled, scalar, vector
 
-THREADS = 256
+SIDE = 16
+"""Threads along each side of a block that is taken for a square."""
+THREADS = SIDE * SIDE
 """Threads of a block."""
 
 _BYTES = {"double": 8, "float": 4, "half": 2, "bfloat": 2}
@@ -22,6 +26,7 @@ class Thread(Function):
 
     def __init__(self, name: str) -> None:
         super().__init__(name, [], "void", linkage="ptx_kernel")
+        self.globals: list[str] = []
 
     def load(self, pointer: Value, type: str, align: int = 1) -> Value:
         return super().load(pointer, type, max(align, _alignment(type)))
@@ -37,11 +42,53 @@ class Thread(Function):
         arguments = [("ptr", pointer), ("i32", align), (f"<{lanes} x i1>", mask), (type, other)]
         return self.call(type, f"llvm.masked.load.{mangled(element, lanes)}.p0", arguments)
 
+    def write(self, value: Value, access: Access, offset: Value | int) -> None:
+        """Stores an element of a tensor, `offset` elements into it."""
+        element = scalar(access.type.dtype)
+        if element == "i1":
+            value, element = self.value(f"zext i1 {value} to i8"), "i8"
+        self.store(value, self.element(access.pointer, offset, element), element)
+
+    def shared(self, name: str, element: str, size: int) -> Value:
+        """Memory for `size` elements that all threads of a block see, aligned to 16 bytes."""
+        symbol = f"@{self.name}_{name}"
+        self.globals.append(f"{symbol} = internal addrspace(3) global [{size} x {element}] poison, align 16")
+        return f"addrspacecast (ptr addrspace(3) {symbol} to ptr)"
+
+    def barrier(self) -> None:
+        """Waits for all threads of the block: what they wrote to shared memory before can be read after."""
+        self.call("void", "llvm.nvvm.barrier.cta.sync.aligned.all", [("i32", "0")])
+
+    @contextmanager
+    def where(self, condition: Value | None) -> Generator[None]:
+        """What is emitted inside is done where the condition (i1) holds; always if there is none."""
+        if condition is None:
+            yield
+            return
+        inside, after = self.label("inside"), self.label("after")
+        self.branch(condition, inside, after)
+        self.block(inside)
+        yield
+        self.jump(after)
+        self.block(after)
+
+    def register(self, name: str) -> Value:
+        """A special register along x (i32): `ctaid`, the block's number, or `tid`, the thread's in it."""
+        return self.call("i32", f"llvm.nvvm.read.ptx.sreg.{name}.x", [])
+
+    def widened(self, place: Value) -> Value:
+        """An i32 that is no less than 0 as an i64."""
+        return self.value(f"zext i32 {place} to i64") if place.startswith("%") else place
+
+    def plus(self, a: Value, b: Value | int) -> Value:
+        """The sum of two i32."""
+        if "0" in (str(a), str(b)):
+            return str(b) if str(a) == "0" else a
+        return self.value(f"add i32 {a}, {b}")
+
     def number(self, total: int) -> Value:
         """This thread's number in the grid; an i32 where `total` threads can be counted so, else an i64."""
-        block, lane = (
-            self.call("i32", f"llvm.nvvm.read.ptx.sreg.{register}.x", []) for register in ("ctaid", "tid")
-        )
+        block, lane = self.register("ctaid"), self.register("tid")
         type = counter(total)
         if type == "i64":
             block, lane = (self.value(f"zext i32 {value} to i64") for value in (block, lane))
@@ -54,7 +101,7 @@ class Thread(Function):
         found = self.split(number, extents, type)
         if type == "i64":
             return found
-        return [place if place == "0" else self.value(f"zext i32 {place} to i64") for place in found]
+        return [self.widened(place) for place in found]
 
     def split(self, number: Value, extents: Sequence[int], type: str) -> list[Value]:
         """`number` as digits, the last of them counting up to the last extent."""
