@@ -16,6 +16,7 @@ from .hosted import HostedModule, operators_without_code
 from .ir import Graph
 from .lift import lift
 from .pipeline import Pass, parse_names, parse_pipeline, run_pipeline, with_options
+from .precision import DEFAULT, PRECISIONS, precision_of
 from .specialise import bind
 from .specialised import SpecialisedModule
 from .target import Module, Target
@@ -24,8 +25,6 @@ from .version import fingerprint
 
 Model = Any
 """A path, the bytes of an ONNX file, an `onnx.ModelProto`, or a `Graph`."""
-
-PRECISIONS = ("fp32",)
 
 EXTERNAL = b"location"
 """Is in every model with weights in other files, as the key of their names: its own bytes do not tell all."""
@@ -37,7 +36,7 @@ def compile(
     shapes: Mapping[str, Sequence[int | None]] | None = None,
     dims: Mapping[str, int] | None = None,
     threads: int = 1,
-    precision: str = "fp32",
+    precision: str = DEFAULT,
     passes: str | Sequence[Pass] | None = None,
     host_steps: bool = True,
     name: str | None = None,
@@ -45,21 +44,21 @@ def compile(
     """Compiles a model: a path, bytes, an `onnx.ModelProto` or a `Graph`.
 
     `shapes` binds inputs by name, `dims` symbolic sizes by name; what stays unbound is specialised for each
-    shape that the module is called with. `passes` replaces the target's pipeline. Operators without native
-    code run on the host, with one warning, unless `host_steps` is False. Raises `GcompError`: a `ModelError`
+    shape that the module is called with. `precision` is `strict` or `fp32` (docs/precision.md). `passes`
+    replaces the target's pipeline; the pass for the precision goes first. Operators without native code run
+    on the host, with one warning, unless `host_steps` is False. Raises `GcompError`: a `ModelError`
     for a bad file, an `UnsupportedError` listing all that cannot be compiled, an `InputError` for arguments
     that do not fit.
     """
     if threads != 1:
         raise UnsupportedError(f"compile: threads={threads}: modules run on one thread; more will come")
     if precision not in PRECISIONS:
-        raise UnsupportedError(
-            f"compile: precision={precision!r} is not there yet, only {', '.join(PRECISIONS)}"
-        )
+        raise InputError(f"compile: precision={precision!r} is none of {', '.join(PRECISIONS)}")
     chosen = parse_target(target) if isinstance(target, str) else target
     if reason := chosen.available():
         raise UnsupportedError(f"compile: target {chosen.name} cannot be used here: {reason}")
-    pipeline = passes if passes is not None else chosen.pipeline
+    _check_precision(chosen, precision)
+    pipeline = chosen.pipeline_for(precision) if passes is None else with_precision(passes, precision)
     key = _identity(model, chosen, shapes, dims, pipeline, name)
 
     def compiled() -> Module:
@@ -89,6 +88,7 @@ def _compile(
         warnings.warn(_listing(missing), stacklevel=3)
 
     def part(graph: Graph, name: str) -> Module:
+        _check_precision(target, precision_of(graph))
         return target.build(graph, name=name, threads=threads, host_steps=False)
 
     def build(bound: Graph, taken: dict[str, float]) -> Module:
@@ -136,6 +136,21 @@ def _identity(
     digest = hashlib.sha256(data).hexdigest()
     bound = [sorted((k, tuple(v)) for k, v in (shapes or {}).items()), sorted((dims or {}).items())]
     return repr((fingerprint(), digest, target, bound, pipeline, name))
+
+
+def _check_precision(target: Target, precision: str) -> None:
+    if reason := target.refuses(precision):
+        raise UnsupportedError(f"compile: precision={precision}: target {target.name} cannot: {reason}")
+
+
+def with_precision(passes: str | Sequence[Pass], precision: str) -> str | Sequence[Pass]:
+    """The passes after the one that a precision asks for, unless they name it or it asks for none."""
+    is_text = isinstance(passes, str)
+    names = [name for name, _ in parse_names(passes)] if is_text else [one.name for one in passes]
+    if precision == DEFAULT or "precision" in names:
+        return passes
+    first = f"precision{{mode={precision}}}"
+    return f"{first},{passes}" if is_text else [*parse_pipeline(first), *passes]
 
 
 def optimize(graph: Graph, passes: str | Sequence[Pass]) -> Graph:

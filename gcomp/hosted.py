@@ -122,6 +122,7 @@ def _segment(graph: Graph, ops: list[Op], name: str) -> tuple[Graph, list[Value]
     members = set(ops)
     gives = [v for v in inside if v in graph.outputs or any(user not in members for user in v.users)]
     part = Graph(name)
+    part.metadata = dict(graph.metadata)
     mapping = {value: part.add_input(value.type, value.name) for value in takes}
     for op in [*constants, *ops]:
         copy = part.add(op.clone(mapping))

@@ -13,6 +13,7 @@ import numpy as np
 from .compiler import compile
 from .diagnostics import InputError
 from .native import Port
+from .precision import DEFAULT
 from .types import Array, DType, dtype_of
 
 PROVIDERS = ("CPUExecutionProvider",)
@@ -45,7 +46,7 @@ class InferenceSession:
         provider_options: Sequence[Mapping[str, Any]] | None = None,
         *,
         target: str = "llvm",
-        precision: str = "fp32",
+        precision: str = DEFAULT,
         **unknown: Any,
     ) -> None:
         if unknown:

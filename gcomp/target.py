@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 from .diagnostics import BuildError, UnsupportedError
 from .ir import Graph
 from .native import Port
+from .precision import DEFAULT
 from .steps import Limits, Memory, StepFacts, Trace
 from .types import Array
 
@@ -92,6 +93,14 @@ class Target(ABC):
     @abstractmethod
     def pipeline(self) -> str:
         """The passes that a graph goes through before `build`, as text."""
+
+    def pipeline_for(self, precision: str) -> str:
+        """The same in a precision that `refuses` lets pass."""
+        return self.pipeline
+
+    def refuses(self, precision: str) -> str | None:
+        """Why code for it cannot compute in a precision; None if it can. Asked if available."""
+        return None if precision == DEFAULT else f"it computes in {DEFAULT} only"
 
     def available(self) -> str | None:
         """Why the target cannot be used here; None if it can."""

@@ -33,6 +33,7 @@ from gcomp.ops import (
     Softmax,
 )
 from gcomp.types import F32, Array, TensorType
+from tests.transformer import encoder_layer
 
 
 class _Maker:
@@ -188,4 +189,7 @@ def networks() -> dict[str, Callable[[], tuple[Graph, list[Array]]]]:
         bodies[f"conv-{number}"] = lambda m, case=case: _image(m, *case)
     for number, case in enumerate(INTEGERS):
         bodies[f"integers-{number}"] = lambda m, case=case: _integers(m, *case)
-    return {name: lambda name=name, body=body: made(name, body) for name, body in bodies.items()}
+    return {
+        **{name: lambda name=name, body=body: made(name, body) for name, body in bodies.items()},
+        "encoder": lambda: encoder_layer(batch=2, tokens=19, width=36, heads=3, inner=70),
+    }

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from gcomp.ir import Graph
+from gcomp.precision import DEFAULT
 from gcomp.target import Module, Target
 
 from .cuda import CUDA
 
 if TYPE_CHECKING:
     from .cpu import Cpu
+
+STRICT_BLOCK = 16
+"""Channels in a block where bits must not depend on the processor: no target has wider vectors of f32."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,23 @@ class LLVM(Target):
 
     @property
     def pipeline(self) -> str:
+        return self.pipeline_for(DEFAULT)
+
+    def pipeline_for(self, precision: str) -> str:
         lanes = max(4, self.processor.vector_bytes // 4)
+        # What lies side by side in memory decides the order of sums.
+        block = STRICT_BLOCK if precision == "strict" else lanes
+        chosen = "" if precision == DEFAULT else f",precision{{mode={precision}}}"
         return (
-            f"fold-constants,simplify,lower-quantized,fold-batchnorm,clean,layout{{block={lanes}}},clean,fuse"
+            f"fold-constants,simplify,lower-quantized,fold-batchnorm,clean{chosen},"
+            f"layout{{block={block}}},clean,fuse"
         )
+
+    def refuses(self, precision: str) -> str | None:
+        cpu = self.processor
+        if precision == "strict" and not cpu.is_exact:
+            return f"{cpu.name} gives other bits than those that have fused multiply-add, x86-64 or aarch64"
+        return None
 
     @property
     def processor(self) -> Cpu:

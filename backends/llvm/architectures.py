@@ -12,7 +12,8 @@ class Architecture:
 
     `needs` maps a feature to those it is built on, `cpus` LLVM's processor names to their features, generic
     ones first, from small to large; `vectors_with` lists (features, vector bytes, vector registers), widest
-    first.
+    first; `exact` are features with which vectors keep to IEEE 754, fused multiply-add included, None where
+    they do not, or where that was not tested.
     """
 
     machine: int
@@ -21,6 +22,7 @@ class Architecture:
     needs: Mapping[str, tuple[str, ...]]
     cpus: Mapping[str, tuple[str, ...]]
     vectors_with: tuple[tuple[tuple[str, ...], int, int], ...]
+    exact: tuple[str, ...] | None = None
     llvm_extras: tuple[str, ...] = ()
     abi: str = ""
 
@@ -141,6 +143,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             (("avx2", "fma"), 32, 16),
             ((), 16, 16),
         ),
+        exact=("fma",),
         # AMX needs leave from the kernel; the rest would be used unasked, and is gone from newer processors.
         llvm_extras=("-prefer-256-bit", "-amx-tile", "-sse4a", "-fma4", "-xop", "-tbm"),
     ),
@@ -176,6 +179,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             "apple-m2": (*_ARM_76, "i8mm", "bf16"),
         },
         vectors_with=(((), 16, 32),),
+        exact=("neon",),
     ),
     "arm": Architecture(
         machine=40,

@@ -6,7 +6,7 @@ import numpy as np
 
 from gcomp import expr as e
 from gcomp.diagnostics import UnsupportedError
-from gcomp.types import F32, I64, DType
+from gcomp.types import BF16, F32, I64, DType
 
 from .emit import Function, Value, mangled, number, scalar, vector
 
@@ -77,8 +77,11 @@ def binary(fn: Function, x: e.Binary, a: Value, b: Value, lanes: int) -> Value:
 def _float(fn: Function, x: e.Binary, a: Value, b: Value, type: str, lanes: int) -> Value:
     test = vector("i1", lanes)
     match x.op:
+        case "add" | "sub" | "mul" | "div" if x.lhs.dtype == BF16:  # LLVM 22 rounds vectors wrongly for ARM
+            a, b = (convert(fn, value, BF16, F32, lanes) for value in (a, b))
+            return _to_bfloat(fn, fn.value(f"f{x.op} {vector('float', lanes)} {a}, {b}"), lanes)
         case "add" | "sub" | "mul" | "div":
-            flags = " contract" if x.op != "div" else ""
+            flags = fn.contract if x.op != "div" else ""
             return fn.value(f"f{x.op}{flags} {type} {a}, {b}")
         case "lt" | "le" | "eq":
             return fn.value(f"fcmp o{x.op} {type} {a}, {b}")
@@ -225,7 +228,7 @@ def combine(fn: Function, op: str, a: Value, b: Value, dtype: DType, lanes: int,
     suffix = f"v{lanes}{mangled(element, 1)}" if wide else mangled(element, lanes)
     if dtype.is_float:
         if op in ("add", "mul"):
-            return fn.value(f"f{op} contract {type} {a}, {b}")
+            return fn.value(f"f{op}{fn.contract} {type} {a}, {b}")
         return fn.call(type, f"llvm.{op}imum.{suffix}", [(type, a), (type, b)])
     if op in ("min", "max") and dtype.name != "bool":
         return fn.call(type, f"llvm.{'s' if dtype.is_signed else 'u'}{op}.{suffix}", [(type, a), (type, b)])

@@ -94,10 +94,13 @@ class Program:
         return [object_code(text, self.cpu, optimise) for text, optimise in counted("codegen", modules)]
 
 
-def build(plan: Plan, cpu: Cpu, name: str, templates: bool) -> Program:
-    """Emits all kernels of a plan. Raises `UnsupportedError` for what no kernel can be made for."""
+def build(plan: Plan, cpu: Cpu, name: str, templates: bool, strict: bool = False) -> Program:
+    """Emits all kernels of a plan; if `strict`, their floats are the same bits on every processor.
+
+    Raises `UnsupportedError` for what no kernel can be made for.
+    """
     builder = _Builder(cpu)
-    selections = [(step, select(step, cpu, templates)) for step in counted("emit", plan.steps)]
+    selections = [(step, select(step, cpu, templates, strict)) for step in counted("emit", plan.steps)]
     scratch = max((a.bytes for _, s in selections for a in s.emitted.arguments), default=0)
     for step, selection in selections:
         builder.add(step, selection, plan.arena_bytes)

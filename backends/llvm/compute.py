@@ -15,7 +15,7 @@ from .access import Access, Element, addressed, at_zero, coefficient
 from .cpu import Cpu
 from .emit import Function, Value, lane_mask, scalar, vector
 from .transpose import Loop
-from .vectorize import Evaluator
+from .vectorize import ROW_LANES, Evaluator
 
 
 def emit(
@@ -31,7 +31,7 @@ def emit(
         return
     loops = [Loop(stage.axes[axis], shape[axis]) for axis in _loop_order(access)]
     value, offset, loops = _merge(addressed(stage.value, accesses), access.offset(stage.axes), loops)
-    lanes = cpu.vector_bytes // 4
+    lanes = ROW_LANES if fn.strict else cpu.vector_bytes // 4  # it decides the order of sums
     pads = bool(loops) and _pads_last(access, loops[-1].extent, lanes)
     if not pads:
         _zero_padding(fn, access, shape)

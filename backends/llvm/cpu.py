@@ -59,6 +59,11 @@ class Cpu:
             return 1 if self.name in _ONE_WIDE_FMA and not self.has("avx512fp16") else 2
         return 1 if self.name in _NARROW else 2
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether floats can be the same bits as on others, sums of products being fused."""
+        return self.architecture.exact is not None and self.has(*self.architecture.exact)
+
     def has(self, *features: str) -> bool:
         """Whether code may use all of these. Raises `InputError` for a name that the architecture lacks."""
         for feature in features:

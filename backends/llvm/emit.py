@@ -35,13 +35,21 @@ def number(value: float | bool, dtype: DType) -> Value:
 
 
 class Function:
-    """One function under construction. `value` adds an instruction and names its result."""
+    """One function under construction. `value` adds an instruction and names its result.
+
+    `strict`: its floats are the same on every processor, so each operation rounds where it is written.
+    """
 
     def __init__(
-        self, name: str, parameters: Sequence[tuple[str, str]], returns: str = "void", linkage: str = "hidden"
+        self,
+        name: str,
+        parameters: Sequence[tuple[str, str]],
+        returns: str = "void",
+        linkage: str = "hidden",
+        strict: bool = False,
     ) -> None:
         self.name, self.parameters, self.returns = name, list(parameters), returns
-        self.linkage = linkage
+        self.linkage, self.strict = linkage, strict
         self.functions: list[Function] = []
         self.lines: list[str] = []
         self.declarations: set[str] = set()
@@ -53,6 +61,11 @@ class Function:
         parameters = ", ".join(f"{type} %{name}" for type, name in self.parameters)
         body = "\n".join([*self._entry_allocas, *self.lines])
         return f"define {self.linkage} {self.returns} @{self.name}({parameters}) #0 {{\nentry:\n{body}\n}}\n"
+
+    @property
+    def contract(self) -> str:
+        """The flag by which a product and a sum may become one instruction, with a blank; none if strict."""
+        return "" if self.strict else " contract"
 
     def value(self, text: str) -> Value:
         self._values += 1

@@ -13,6 +13,7 @@ from gcomp.diagnostics import BuildError
 from gcomp.ir import Graph
 from gcomp.native import ABI, NativeModule, Port
 from gcomp.plan import plan
+from gcomp.precision import precision_of
 from gcomp.steps import Limits, Memory, StepFacts, Trace
 from gcomp.target import Module, ports
 from gcomp.timing import phase
@@ -33,7 +34,7 @@ def compile_graph(graph: Graph, cpu: Cpu, name: str, templates: bool) -> LLVMMod
     with phase(timings, "plan"):
         planned = plan(graph)
     with phase(timings, "emit"):
-        program = build(planned, cpu, identifier(name), templates)
+        program = build(planned, cpu, identifier(name), templates, precision_of(graph) == "strict")
     with phase(timings, "codegen"):
         objects = program.objects()
     with phase(timings, "weights"):

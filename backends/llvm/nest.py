@@ -34,11 +34,17 @@ INLINE_LIMIT = 64
 
 
 def emit(
-    kernel: Kernel, operands: Sequence[View | None], results: list[View], cpu: Cpu, name: str, in_place: bool
+    kernel: Kernel,
+    operands: Sequence[View | None],
+    results: list[View],
+    cpu: Cpu,
+    name: str,
+    in_place: bool,
+    strict: bool = False,
 ) -> Emitted:
     """The kernel as loops over its results; `kernel` is expanded and not yet inlined."""
     stages = staged(kernel)
-    fn = Function(name, [], "i32")
+    fn = Function(name, [], "i32", strict=strict)
     accesses: dict[int, Access] = {}
     arguments: list[Argument] = []
     alias = "" if in_place else " noalias"

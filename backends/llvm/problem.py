@@ -79,6 +79,8 @@ class Problem:
     cpu: Cpu
     winograd: bool = True
     """Whether sums may be rearranged as Winograd does, which rounds differently from the direct sum."""
+    strict: bool = False
+    """Whether the result's bits must be the same on every processor: sums in one order, no zeros skipped."""
 
     def view(self, operand: int) -> View | None:
         """How the anchor's operand lies in memory."""
@@ -177,7 +179,10 @@ class Epilogue:
             ]
             types = [type for type, _ in values]
             fn = Function(
-                f"epilogue{len(self._outlined)}", list(zip(types, names, strict=True)), linkage="internal"
+                f"epilogue{len(self._outlined)}",
+                list(zip(types, names, strict=True)),
+                linkage="internal",
+                strict=self.problem.strict,
             )
             pointers = {operand: f"%x{operand}" for operand in self.operands}
             inner = Epilogue(self.problem, fn, pointers, "%y")

@@ -31,20 +31,22 @@ class Selection:
     constants: list[View | None]
 
 
-def select(step: Step, cpu: Cpu, templates: bool) -> Selection:
-    """The code of one step. Raises `UnsupportedError`."""
+def select(step: Step, cpu: Cpu, templates: bool, strict: bool = False) -> Selection:
+    """The code of one step; if `strict`, its bits are the same everywhere. Raises `UnsupportedError`."""
     operands = [None if place is None else _view(place) for place in step.operands]
     results = [_view(place) for place in step.results]
     if step.op is None:
         return Selection(nest.emit(copying(operands, results), operands, results, cpu, NAME, False), [])
     if templates:
         problem = _problem(step.op, operands, results, cpu)
+        if problem:
+            problem.strict = strict
         match = template_for(type(problem.anchor)) if problem else None
         emitted = match(problem) if match and problem else None
         if emitted and problem:
             return Selection(emitted, problem.operands[len(operands) :])
     kernel = expanded(lower_op(step.op))
-    return Selection(nest.emit(kernel, operands, results, cpu, NAME, step.in_place), [])
+    return Selection(nest.emit(kernel, operands, results, cpu, NAME, step.in_place, strict), [])
 
 
 def _view(place: Place) -> View:

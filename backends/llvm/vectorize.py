@@ -225,8 +225,7 @@ class Evaluator:
         self, x: k.Reduce, over: list[k.Var], start: Value, lanes: int, along: k.Var | None
     ) -> Value:
         if not over:
-            value = self._at_width(x.body, lanes)
-            return combine(self.fn, x.op, start, value, x.dtype, lanes)
+            return self._accumulate(x, start, lanes)
         var, rest = over[0], over[1:]
         if var is along:
             return self._reduce_lanes(x, var, start)
@@ -238,6 +237,15 @@ class Evaluator:
         return self.fn.loop(0, _known_extent(var.extent), 1, body, [(vector(scalar(x.dtype), lanes), start)])[
             0
         ]
+
+    def _accumulate(self, x: k.Reduce, total: Value, lanes: int) -> Value:
+        """`total` and one more element; strict sums of products are fused, as templates do it."""
+        body = x.body
+        is_product = isinstance(body, k.Binary) and body.op == "mul" and x.dtype.is_float
+        if self.fn.strict and x.op == "add" and is_product:
+            a, b = (self._at_width(part, lanes) for part in children(body))
+            return self.fn.fma(a, b, total, scalar(x.dtype), lanes)
+        return combine(self.fn, x.op, total, self._at_width(body, lanes), x.dtype, lanes)
 
     def _contiguous_reduction(self, x: k.Reduce) -> k.Var | None:
         """The last variable, where it is long and the loads of the body are contiguous in it."""
@@ -251,18 +259,18 @@ class Evaluator:
         return var if steps and all(step in (0, 1) for step in steps) and 1 in steps and not nested else None
 
     def _reduce_lanes(self, x: k.Reduce, var: k.Var, start: Value) -> Value:
-        """Partial results in lanes, combined by halves at the end; masked lanes hold the neutral element."""
+        """Partial results in lanes, combined by halves at the end; masked lanes stay what they were."""
         lanes, element, extent = ROW_LANES, scalar(x.dtype), _known_extent(var.extent)
         whole = extent // lanes * lanes
         neutral = self.fn.splat(number(x.init, x.dtype), element, lanes)
 
         def step(i: Value, values: list[Value], mask: Value | None = None) -> list[Value]:
             inner = self.along(var, lanes, {**self.variables, var: i}, mask)
-            value = inner._at_width(x.body, lanes)
+            value = inner._accumulate(x, values[0], lanes)
             if mask is not None:
                 type = vector(element, lanes)
-                value = self.fn.value(f"select <{lanes} x i1> {mask}, {type} {value}, {type} {neutral}")
-            return [combine(self.fn, x.op, values[0], value, x.dtype, lanes)]
+                value = self.fn.value(f"select <{lanes} x i1> {mask}, {type} {value}, {type} {values[0]}")
+            return [value]
 
         partial = self.fn.loop(0, whole, lanes, step, [(vector(element, lanes), neutral)])
         if whole < extent:

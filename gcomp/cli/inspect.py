@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..precision import DEFAULT
 from .options import DEFAULT_TARGET, Recipe, Source, as_json, pass_files, takes_source
 from .report import progress, report, size
 
@@ -43,9 +44,9 @@ def command(
     from ..compiler import optimize, parse_target
 
     graph = source.graph()
-    pipeline = Recipe(source, target or "", 1, "fp32", passes, files).pipeline()
+    pipeline = Recipe(source, target or "", 1, DEFAULT, passes, files).pipeline()
     if html is not None:
-        _write_page(html, graph, Recipe(source, target or DEFAULT_TARGET, 1, "fp32", passes, files))
+        _write_page(html, graph, Recipe(source, target or DEFAULT_TARGET, 1, DEFAULT, passes, files))
     if pipeline is None and target is not None:
         pipeline = parse_target(target).pipeline
     if pipeline:

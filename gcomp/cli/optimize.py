@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ..precision import DEFAULT
 from .options import TEXT_SUFFIX, Recipe, Source, as_json, output, pass_files, takes_source
 from .report import progress, report
 
@@ -29,7 +30,7 @@ def command(source: Source, passes: str, files: tuple[Path, ...], output: Path, 
     with progress(f"optimizing {source.path}"):
         graph = source.graph()
         before = Counter(op.kind for op in graph.walk())
-        graph = optimize(graph, Recipe(source, "", 1, "fp32", passes, files).pipeline() or "")
+        graph = optimize(graph, Recipe(source, "", 1, DEFAULT, passes, files).pipeline() or "")
         if output.suffix == TEXT_SUFFIX:
             save_text(graph, output)
         else:

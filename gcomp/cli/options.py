@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..precision import DEFAULT, PRECISIONS
+
 if TYPE_CHECKING:
     from ..data import PortLike, Sample
     from ..ir import Graph
@@ -20,8 +22,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Shape = tuple[int, ...]
 
 DEFAULT_TARGET = "llvm"
-PRECISIONS = ("fp32",)
-"""Those that there are."""
 TEXT_SUFFIX = ".gc"
 
 
@@ -76,7 +76,7 @@ class Recipe:
     @property
     def is_default(self) -> bool:
         """Whether it says nothing but which file."""
-        return self == Recipe(Source(self.source.path, {}, {}), DEFAULT_TARGET, 1, "fp32", None, ())
+        return self == Recipe(Source(self.source.path, {}, {}), DEFAULT_TARGET, 1, DEFAULT, None, ())
 
     def compile(self, graph: Graph | None = None, name: str | None = None) -> Module:
         """The module for the source, or its graph if that is there already; `name` prefixes its symbols."""
@@ -112,7 +112,7 @@ class Recipe:
 
         if self.passes is not None or not self.target:
             return self.passes or ""
-        return parse_target(self.target).pipeline
+        return parse_target(self.target).pipeline_for(self.precision)
 
 
 @dataclass(frozen=True)
@@ -178,9 +178,9 @@ def takes_recipe(command: Command) -> Command:
     @click.option(
         "--precision",
         type=click.Choice(PRECISIONS),
-        default="fp32",
+        default=DEFAULT,
         show_default=True,
-        help="How exact the numbers are.",
+        help="strict: the same bits on every processor.",
     )
     @click.option("--passes", help="Passes to run instead of the target's own: clean,layout{block=8},fuse.")
     @pass_files("A Python file with a pass. It runs first, or where --passes names it; repeatable.")

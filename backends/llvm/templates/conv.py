@@ -71,6 +71,7 @@ class _Convolution:
             inner.kernel,
             inner.stride,
             inner.dilation,
+            self.problem.strict,
         )
         panel = self.depth * outer.kernel * inner.kernel * self.lanes
 

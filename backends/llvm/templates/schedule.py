@@ -74,12 +74,14 @@ def choose(
     kernel: int = 1,
     stride: int = 1,
     dilation: int = 1,
+    strict: bool = False,
 ) -> Tile:
     """The tile for `rows` positions by `vectors` of results.
 
     Each is a sum over `depth` of `outer` times `kernel` taps, the latter shared by neighbours as `stride` and
     `dilation` let them. Taps are taken together only where the depth is too short to be unrolled: elsewhere
-    reading an input once for all of them saves less than the registers of their weights cost.
+    reading an input once for all of them saves less than the registers of their weights cost. If `strict`,
+    they never are: how many go together, which depends on the registers, decides the order of sums.
     """
     steps = depth * outer
     spare, bytes, units = cpu.vector_registers - IN_FLIGHT.get(cpu.arch, 2), cpu.vector_bytes, cpu.fma_units
@@ -88,7 +90,8 @@ def choose(
         """Weights read before their turn where steps are unrolled and there is room for it."""
         return vectors if taps == 1 and cpu.vector_registers >= 32 else 0
 
-    together = {pieces(kernel, groups) for groups in range(1, kernel + 1)} if depth < UNROLLED else {1}
+    alone = strict or depth >= UNROLLED
+    together = {1} if alone else {pieces(kernel, groups) for groups in range(1, kernel + 1)}
     candidates = [
         Tile(r, v, taps)
         for taps in together

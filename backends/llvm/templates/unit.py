@@ -9,7 +9,9 @@ from ..emit import Function, Value, vector
 
 
 def multiply_add(fn: Function, a: Value, b: Value, c: Value, lanes: int) -> Value:
-    """`a * b + c`, rounded once where the processor can."""
+    """`a * b + c`, rounded once where the processor can, and always if the function is strict."""
+    if fn.strict:
+        return fn.fma(a, b, c, "float", lanes)
     type = vector("float", lanes)
     product = fn.value(f"fmul contract {type} {a}, {b}")
     return fn.value(f"fadd contract {type} {product}, {c}")

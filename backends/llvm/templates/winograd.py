@@ -45,7 +45,9 @@ def match(problem: Problem, op: Conv, x: View, w: Array) -> Emitted | None:
         step == 1 for step in (*op.geometry.strides, *op.geometry.dilations, op.group)
     )
     enough = min(w.shape[:2]) >= LEAST_CHANNELS and rows * columns >= LEAST_TILES
-    if not problem.winograd or not plain or not enough or not is_channels_last(x, lanes_of(problem.cpu)):
+    if problem.strict or not problem.winograd or not plain or not enough:
+        return None
+    if not is_channels_last(x, lanes_of(problem.cpu)):
         return None
     return _Winograd(problem, op, x, w, rows, columns).emit()
 
