@@ -95,6 +95,7 @@ PRODUCTS: list[tuple[tuple[int, ...], tuple[int, ...], bool]] = [
     ((6, 11), (11, 7), False),
     ((34, 10), (10, 512), False),
     ((33, 16), (16, 100), False),
+    ((34, 600), (600, 512), False),
     ((3, 1, 5, 8), (2, 8, 18), False),
 ]
 

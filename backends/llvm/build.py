@@ -101,12 +101,17 @@ def build(plan: Plan, cpu: Cpu, name: str, templates: bool, strict: bool = False
     """
     builder = _Builder(cpu)
     selections = [(step, select(step, cpu, templates, strict)) for step in counted("emit", plan.steps)]
-    scratch = max((a.bytes for _, s in selections for a in s.emitted.arguments), default=0)
+    scratch = max((sum(map(_room, s.emitted.arguments)) for _, s in selections), default=0)
     for step, selection in selections:
         builder.add(step, selection, plan.arena_bytes)
-    arena = plan.arena_bytes + -(-scratch // ALIGNMENT) * ALIGNMENT
     entry = _entry(name, plan, builder.calls, cpu)
+    arena = plan.arena_bytes + scratch
     return Program(name, plan, cpu, builder.units, builder.calls, builder.weights, arena, entry)
+
+
+def _room(argument: Argument) -> int:
+    """The bytes of the arena that an argument takes for the duration of a call."""
+    return -(-argument.bytes // ALIGNMENT) * ALIGNMENT
 
 
 class _Builder:
@@ -120,7 +125,10 @@ class _Builder:
         emitted = selection.emitted
         unit = _unit(emitted, self.cpu)
         self.units.setdefault(unit.symbol, unit)
-        arguments = [self._argument(argument, step, selection, scratch) for argument in emitted.arguments]
+        arguments: list[tuple[str, int | None]] = []
+        for argument in emitted.arguments:
+            arguments.append(self._argument(argument, step, selection, scratch))
+            scratch += _room(argument)
         self.calls.append(Call(step, unit, arguments))
 
     def _argument(
