@@ -4,12 +4,13 @@
 VENV   ?= .venv
 JOBS   ?= 2
 PYTEST ?=
+EXTRAS ?= ptxas
 PY     := $(VENV)/bin/python
 
 # A stamp carries the checksum of what it was installed from, so a changed file means a new stamp.
-sum     = $(firstword $(shell cat constraints/$(1).txt pyproject.toml | cksum))
+sum     = $(firstword $(shell cat $(1:%=constraints/%.txt) pyproject.toml | cksum))
 DEMO   := $(VENV)/.demo-$(call sum,demo)
-TEST   := $(VENV)/.test-$(call sum,test)
+TEST   := $(VENV)/.test-$(call sum,test $(EXTRAS))
 BENCH  := $(VENV)/.bench-$(call sum,bench)
 
 .DEFAULT_GOAL := help
@@ -20,7 +21,7 @@ BENCH  := $(VENV)/.bench-$(call sum,bench)
 help:  ## show this list
 	@echo "gcomp: make TARGET"
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
-	@echo "Variables: VENV=$(VENV) JOBS=$(JOBS) PYTEST='extra pytest options'"
+	@echo "Variables: VENV=$(VENV) JOBS=$(JOBS) PYTEST='extra pytest options' EXTRAS='$(EXTRAS)' (of: ptxas tvm)"
 
 .PHONY: demo
 demo: $(DEMO)  ## compile a small model, check it against ONNX Runtime, time both
@@ -66,10 +67,16 @@ clean:  ## remove the environment and everything built
 
 $(DEMO): SET = demo
 $(TEST): SET = test
+$(TEST): WISHED = $(EXTRAS)
 $(BENCH): SET = bench
 $(DEMO) $(TEST) $(BENCH): | $(PY)
 	@echo "$(VENV): installing the packages of constraints/$(SET).txt (once, some minutes on a slow line)"
 	@$(PY) -m pip install -q --disable-pip-version-check --only-binary :all: --require-hashes -r constraints/$(SET).txt
+	@for set in $(WISHED); do \
+	    echo "$(VENV): installing the packages of constraints/$$set.txt"; \
+	    $(PY) -m pip install -q --disable-pip-version-check --only-binary :all: --require-hashes -r constraints/$$set.txt || \
+	        echo "$(VENV): not installed: tests that need $$set are skipped" >&2; \
+	done
 	@echo "$(VENV): installing gcomp from this folder"
 	@$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@rm -f $(VENV)/.$(SET)-*

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -17,6 +13,7 @@ from gcomp.backends.llvm.cuda.module import compile_graph
 from gcomp.evaluate import evaluate
 from gcomp.plan import plan
 from gcomp.tolerance import mismatch
+from tests.assembler import assembled
 from tests.emulated_gpu import EmulatedLibrary, emulated
 from tests.samples import graph_of, native_samples, sample
 
@@ -48,28 +45,13 @@ def test_a_gpu_agrees_with_the_reference() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@cache
-def ptxas() -> str | None:
-    """NVIDIA's assembler: on the path, or in the Python package nvidia-cuda-nvcc."""
-    try:
-        files = metadata.files("nvidia-cuda-nvcc") or []
-    except metadata.PackageNotFoundError:
-        files = []
-    return shutil.which("ptxas") or next((str(f.locate()) for f in files if f.name == "ptxas"), None)
-
-
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 def test_ptxas_takes_every_kernel(arch: str, tmp_path: Path) -> None:
-    assembler = ptxas()
-    if assembler is None:
-        pytest.skip("there is no ptxas: put it on the path, or install nvidia-cuda-nvcc")
     texts: dict[str, str] = {}
     for name, place in native_samples():
         graph, _ = graph_of(sample(name, place))
-        texts.update(build(plan(graph), arch, name).texts)
-    assert len(texts) > 500
-    (tmp_path / "kernels.ptx").write_text(joined(compiled(list(texts.values()), arch)))
-    command = [assembler, "-arch", arch, "-O1", "-o", "kernels.cubin", "kernels.ptx"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[:4000]
-    assert all(symbol.encode() in (tmp_path / "kernels.cubin").read_bytes() for symbol in list(texts)[:20])
+        for templates in (True, False):
+            texts.update(build(plan(graph), arch, name, templates).texts)
+    facts = assembled(joined(compiled(list(texts.values()), arch)), arch, tmp_path)
+    assert facts.keys() == texts.keys() and len(texts) > 500
+    assert {name for name, of in facts.items() if of.spilled} == set()

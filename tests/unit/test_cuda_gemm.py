@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gcomp.backends.llvm.cuda.codegen import compiled, joined
 from gcomp.backends.llvm.cuda.contraction import contraction
 from gcomp.backends.llvm.cuda.gemm import BUSY, tile
 from gcomp.backends.llvm.cuda.module import compile_graph
@@ -32,6 +34,7 @@ from gcomp.ops import (
 )
 from gcomp.tolerance import mismatch
 from gcomp.types import F16, F32, F64, I8, I32, I64, U8, U64, DType, TensorType
+from tests.assembler import assembled
 from tests.emulated_gpu import EmulatedLibrary, emulated
 from tests.fibres import BARRIER
 from tests.samples import array_for, graph_of
@@ -209,6 +212,22 @@ def test_tiles_are_read_from_shared_memory_as_vectors() -> None:
     assert loop.count("fma.rn.f32") % 64 == 0
     loads = re.findall(r"\bld\.\S+", loop)
     assert set(loads) == {"ld.shared.v4.b32"} and len(loads) * 16 == loop.count("fma.rn.f32")
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_two_blocks_of_the_largest_tiles_fit_into_a_core(arch: str, tmp_path: Path) -> None:
+    """A core has 65536 registers, 128 for each of 512 threads; four indices of a tile may lie in memory."""
+    made = [
+        MatMul(of(4096, 64), of(64, 4096)),
+        MatMul(of(4095, 63), of(63, 4097)),
+        Gemm(of(63, 4095), of(4097, 63), of(4097), trans_a=1, trans_b=1),
+        Conv(of(4, 64, 56, 56), of(500, 64, 3, 3), of(500), pads=(1, 1, 1, 1)),
+        MatMul(of(4095, 63, dtype=F64), of(63, 4097, dtype=F64)),
+        MatMul(of(4095, 63, dtype=I64), of(63, 4097, dtype=I64)),
+    ]
+    texts = [text for op in made for text in compile_graph(graph_of(op)[0], arch, "m").program.texts.values()]
+    for name, facts in assembled(joined(compiled(texts, arch)), arch, tmp_path).items():
+        assert facts.registers <= 128 and facts.spilled <= 16, f"{name}: {facts}"
 
 
 @pytest.mark.parametrize("which", [0, 1])

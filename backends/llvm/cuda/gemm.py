@@ -169,20 +169,16 @@ class _Product:
             term, first = fn.split(self.lane, [THREADS // side.size, side.size], "i32")
             places = [first] * lines
             terms = [fn.plus(term, n * (THREADS // side.size)) for n in range(lines)]
-        known = {place: self._line(side, place) for place in places}
+        known = {place: self._line(side, place)[0] for place in places}
 
         def load(base: Value) -> None:
             digits = {term: self._term(fn.plus(base, term)) for term in terms}
             for place, term in zip(places, terms, strict=True):
-                (index, inside), (depth, present) = known[place], digits[term]
-                evaluate = Evaluator(fn, {**self.batch, **index, **depth})
-                value = evaluate(side.factor)
-                for condition in (inside, present):
-                    if condition is not None:
-                        zero = number(0, self.dtype)
-                        value = fn.value(
-                            f"select i1 {condition}, {self.element} {value}, {self.element} {zero}"
-                        )
+                depth, present = digits[term]
+                value = Evaluator(fn, {**self.batch, **known[place], **depth})(side.factor)
+                if present is not None:
+                    zero = number(0, self.dtype)
+                    value = fn.value(f"select i1 {present}, {self.element} {value}, {self.element} {zero}")
                 at = fn.widened(fn.plus(fn.value(f"mul i32 {term}, {side.pitch}"), place))
                 fn.store(value, fn.element(side.memory, at, self.element), self.element)
 
@@ -195,7 +191,10 @@ class _Product:
         return axis is not None and any(coefficient(load.index[0], axis) == 1 for load in loads)
 
     def _line(self, side: Side, place: Value) -> tuple[dict[Var, Value], Value | None]:
-        """The variables of a row or column of the tile, 0 for one that is not there; whether it is."""
+        """The variables of a row or column of the tile, and whether it is there.
+
+        One that is not is taken for the first of all: it may be computed, for nothing is stored.
+        """
         at = self.fn.plus(self.fn.value(f"mul i32 {side.tile}, {side.size}"), place)
         inside = None
         if not side.is_whole:
