@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .types import Array, dtype_of
+from .types import Array, DType, dtype_of
 
 _EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
 _TINIEST = {"f64": 2.0**-1074, "f32": 2.0**-149, "f16": 2.0**-24, "bf16": 2.0**-133}
@@ -36,6 +36,17 @@ LADDER = {
 half-precision arithmetic; `quantized`: integers may be one step off; `sampled`: that, and long sums."""
 
 
+def allowance(tolerance: str, dtype: DType) -> dict[str, float]:
+    """How far an element may be off: `relative` times what is expected, `scaled` times the largest that is
+    expected, and `least`, added up. Raises `KeyError` for a name that is not on the ladder.
+    """
+    bound = LADDER[tolerance]
+    if not dtype.is_float:
+        return {"relative": 0.0, "scaled": 0.0, "least": float(bound.steps)}
+    epsilon, least = _EPSILON[dtype.name], _TINIEST[dtype.name] * 4 if bound.relative else 0.0
+    return {"relative": bound.relative * epsilon, "scaled": bound.scaled * epsilon, "least": least}
+
+
 def mismatch(actual: Array, expected: Array, tolerance: str) -> str:
     """Why `actual` is not `expected` within the named tolerance: the worst element, in words; empty if it is.
 
@@ -48,7 +59,7 @@ def mismatch(actual: Array, expected: Array, tolerance: str) -> str:
         return ""
     dtype = dtype_of(expected)
     if dtype.is_float:
-        error, allowed = _float_error(actual, expected, bound, dtype.name)
+        error, allowed = _float_error(actual, expected, allowance(tolerance, dtype))
     elif expected.dtype == object or bound.steps == 0:
         error, allowed = (actual != expected).astype(np.float64), np.zeros(expected.shape)
     else:
@@ -64,7 +75,7 @@ def mismatch(actual: Array, expected: Array, tolerance: str) -> str:
     )
 
 
-def _float_error(actual: Array, expected: Array, bound: Tolerance, name: str) -> tuple[Array, Array]:
+def _float_error(actual: Array, expected: Array, bound: dict[str, float]) -> tuple[Array, Array]:
     """The distance of each element, infinite where one of both is not finite, and what is allowed."""
     a, e = actual.astype(np.float64), expected.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -73,5 +84,5 @@ def _float_error(actual: Array, expected: Array, bound: Tolerance, name: str) ->
         error = np.where(same, 0.0, np.where(finite, abs(a - e), np.inf))
         largest = float(np.max(abs(e), where=np.isfinite(e), initial=0.0))
         size = np.where(np.isfinite(e), abs(e), 0.0)
-        allowed = (size * bound.relative + largest * bound.scaled) * _EPSILON[name]
-    return error, allowed + (_TINIEST[name] * 4 if bound.relative else 0.0)
+        allowed = size * bound["relative"] + largest * bound["scaled"] + bound["least"]
+    return error, allowed

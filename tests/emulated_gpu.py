@@ -121,6 +121,10 @@ class EmulatedLibrary:
         device[0] = 17
         return SUCCESS if ordinal < self.gpus else INVALID_VALUE
 
+    def _cuDeviceGetName(self, name: int, size: int, device: int) -> int:
+        ctypes.memmove(name, b"this processor\0", min(size, 15))
+        return SUCCESS if device == 17 else INVALID_VALUE
+
     def _cuDeviceGetAttribute(self, value: Any, attribute: int, device: int) -> int:
         value[0] = self.capability[(75, 76).index(attribute)]
         return SUCCESS if device == 17 else INVALID_VALUE
@@ -138,7 +142,7 @@ class EmulatedLibrary:
         return SUCCESS
 
     def _cuCtxSynchronize(self) -> int:
-        return SUCCESS
+        return SUCCESS if self.depth else INVALID_VALUE
 
     def _cuModuleLoadDataEx(self, module: Any, image: bytes, count: int, options: Any, values: Any) -> int:
         if image not in self.programs:

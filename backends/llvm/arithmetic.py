@@ -22,7 +22,7 @@ def unary(fn: Function, op: e.UnaryName, a: Value, of: DType, lanes: int) -> Val
     match op:
         case "neg":
             return fn.value(f"fneg {type} {a}" if of.is_float else f"sub {type} {zero(of, lanes)}, {a}")
-        case "not":
+        case "not" if not of.is_float:
             ones = fn.splat("true" if of.name == "bool" else "-1", scalar(of), lanes)
             return fn.value(f"xor {type} {a}, {ones}")
         case "abs" if of.is_float:
@@ -31,9 +31,9 @@ def unary(fn: Function, op: e.UnaryName, a: Value, of: DType, lanes: int) -> Val
             return a
         case "abs":
             return fn.call(type, f"llvm.abs.{mangled(scalar(of), lanes)}", [(type, a), ("i1", "false")])
-        case "isnan":
+        case "isnan" if of.is_float:
             return fn.value(f"fcmp uno {type} {a}, {a}")
-        case "isinf":
+        case "isinf" if of.is_float:
             size = fn.call(type, f"llvm.fabs.{mangled(scalar(of), lanes)}", [(type, a)])
             return fn.value(
                 f"fcmp oeq {type} {size}, {fn.splat(number(float('inf'), of), scalar(of), lanes)}"

@@ -11,7 +11,7 @@ from gcomp.diagnostics import BuildError, UnsupportedError
 from gcomp.dim import Dim
 from gcomp.kernel import children, walk
 from gcomp.native import ErrorCode
-from gcomp.types import I64
+from gcomp.types import BOOL, I64
 
 from .access import Element, at_zero, coefficient
 from .arithmetic import binary, combine, convert, unary, zero
@@ -94,7 +94,7 @@ class Evaluator:
                 lanes = max(self.width(x.lhs), self.width(x.rhs))
                 a, b = (self(p) if self.width(p) == lanes else self.full(p) for p in (x.lhs, x.rhs))
                 return binary(self.fn, x, a, b, lanes)
-            case k.Fma():
+            case k.Fma() if x.dtype.is_float:
                 a, b, c = (self._at(part, x) for part in (x.a, x.b, x.c))
                 return self.fn.fma(a, b, c, scalar(x.dtype), self.width(x))
             case k.Select():
@@ -108,7 +108,7 @@ class Evaluator:
                 )
             case k.Cast():
                 return convert(self.fn, self(x.x), x.x.dtype, x.dtype, self.width(x))
-            case k.Bitcast():
+            case k.Bitcast() if BOOL not in (x.dtype, x.x.dtype):
                 lanes = self.width(x)
                 source, target = vector(scalar(x.x.dtype), lanes), vector(scalar(x.dtype), lanes)
                 return self.fn.value(f"bitcast {source} {self(x.x)} to {target}")
@@ -117,7 +117,7 @@ class Evaluator:
             case k.Reduce():
                 return self._reduce(x)
             case _:
-                raise UnsupportedError(f"llvm: no code for {type(x).__name__}")
+                raise UnsupportedError(f"llvm: no code for {type(x).__name__} of {x.dtype}")
 
     def _at(self, part: k.Expr, whole: k.Expr) -> Value:
         """`part` in the width of `whole`."""

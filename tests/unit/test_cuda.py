@@ -20,7 +20,7 @@ from gcomp.backends.llvm.cuda import codegen, driver
 from gcomp.backends.llvm.cuda.driver import Driver
 from gcomp.backends.llvm.cuda.module import compile_graph
 from gcomp.backends.llvm.cuda.thread import THREADS, Thread
-from gcomp.diagnostics import BuildError, InputError, RunError
+from gcomp.diagnostics import BuildError, InputError, RunError, UnsupportedError
 from gcomp.ir import Graph, Value
 from gcomp.op import constant
 from gcomp.ops import Expand, Gather, MatMul, Relu, Softmax
@@ -46,9 +46,8 @@ def seeded(*shape: int) -> np.ndarray[Any, Any]:
 def test_compiling_needs_no_gpu(tmp_path: Path) -> None:
     graph = graph_of(lambda x: Relu(x).result, f32(3, 300))
     module = gcomp.compile(graph, target="cuda{arch=sm_90}", name="rectified")
-    files = module.save(tmp_path / "m.ptx")
-    assert [file.name for file in files] == ["m.ptx", "m.json", "m.weights"]
-    text, told = files[0].read_text(), json.loads(files[1].read_text())
+    (file,) = module.save(tmp_path / "m.ptx")
+    text, told = file.read_text(), json.loads(json.dumps(module.manifest))
     assert ".target sm_90" in text
     (launch,) = told["launches"]
     assert f".visible .entry {launch['kernel']}(" in text
@@ -57,7 +56,7 @@ def test_compiling_needs_no_gpu(tmp_path: Path) -> None:
         ["arena", told["inputs"][0]["offset"]],
         ["arena", told["outputs"][0]["offset"]],
     ]
-    assert files[2].stat().st_size == told["weights_bytes"] == 0
+    assert told["weights_bytes"] == 0
 
 
 def test_elements_are_read_whole() -> None:
@@ -66,9 +65,9 @@ def test_elements_are_read_whole() -> None:
     assert "b8" not in text
 
 
-def test_only_ptx_is_written(tmp_path: Path) -> None:
+def test_only_programs_and_ptx_are_written(tmp_path: Path) -> None:
     module = compile_graph(graph_of(lambda x: Relu(x).result, f32(4)), "sm_80", "m")
-    with pytest.raises(BuildError, match=r"only \.ptx"):
+    with pytest.raises(BuildError, match=r"\.so, only \.pyz, \.ptx"):
         module.save(tmp_path / "m.so")
 
 
@@ -79,12 +78,17 @@ def test_unknown_architecture() -> None:
 
 def unknown_to_gpus() -> str:
     """A kernel that calls what LLVM would need a library for."""
+    return codegen.module_text(calling("llvm.sqrt.f32"), "sm_80").replace("llvm.sqrt", "llvm.exp")
+
+
+def calling(intrinsic: str) -> Thread:
+    """A kernel that calls a function of one f32."""
     fn = Thread("kernel")
     fn.parameters.append(("ptr", "x"))
     loaded = fn.load("%x", "float")
-    fn.store(fn.call("float", "llvm.exp.f32", [("float", loaded)]), "%x", "float")
+    fn.store(fn.call("float", intrinsic, [("float", loaded)]), "%x", "float")
     fn.do("ret void")
-    return codegen.module_text(fn, "sm_80")
+    return fn
 
 
 def test_what_llvm_cannot_lower_is_an_error_and_not_the_end() -> None:
@@ -93,6 +97,17 @@ def test_what_llvm_cannot_lower_is_an_error_and_not_the_end() -> None:
             codegen.compiled([unknown_to_gpus()], "sm_80")
         fine = compile_graph(graph_of(lambda x: Relu(x).result, f32(4)), "sm_80", "m")
         assert ".visible .entry" in fine.program.ptx
+
+
+def test_text_that_llvm_does_not_parse_is_an_error() -> None:
+    with pytest.raises(BuildError, match=r"(?s)LLVM does not take the text made for it: .*expected"):
+        codegen.compiled([unknown_to_gpus().replace("load float", "load floot")], "sm_80")
+
+
+@pytest.mark.parametrize("name", ["llvm.exp.f32", "llvm.pow.f32", "llvm.sin.f32", "llvm.nvvm.none", "expf"])
+def test_what_gpus_lack_is_refused_before_llvm_sees_it(name: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"GPUs have no code for {name}"):
+        codegen.module_text(calling(name), "sm_80")
 
 
 def test_a_call_of_a_function_is_refused() -> None:

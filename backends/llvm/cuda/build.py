@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal
 
 from gcomp.diagnostics import BuildError
@@ -57,7 +58,14 @@ class Program:
         """What has to be known to run the PTX, as JSON can hold it."""
 
         def described(port: Port, offset: int) -> dict[str, Any]:
-            return {"name": port.name, "dtype": port.dtype.name, "shape": list(port.shape), "offset": offset}
+            sizes = [size for size in port.shape if isinstance(size, int)]
+            return {
+                "name": port.name,
+                "dtype": port.dtype.name,
+                "shape": sizes,
+                "bytes": prod(sizes) * port.dtype.bytes,
+                "offset": offset,
+            }
 
         return {
             "name": self.name,

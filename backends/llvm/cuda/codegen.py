@@ -14,18 +14,27 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from gcomp.diagnostics import BuildError
+from gcomp.diagnostics import BuildError, UnsupportedError
 
 from .. import cache as store
 from ..jit import llvm_version
 from .gpus import ARCHITECTURES
 from .thread import THREADS, Thread
 
+_KNOWN = re.compile(
+    r"llvm\.(abs|ceil|fabs|floor|fma|masked\.load|maximum|minimum|roundeven|smax|smin|sqrt|trunc|umax|umin)\.\w+"
+    r"(\.p0)?|llvm\.nvvm\.(read\.ptx\.sreg\.\w+\.x|barrier\.cta\.sync\.aligned\.all)"
+)
+"""What LLVM has code for on every GPU in `ARCHITECTURES`. For others (`llvm.exp`) it may end its process."""
+
 _HEADER = re.compile(r"^\.(version|target|address_size) .*\n", re.MULTILINE)
 
 
 def module_text(function: Thread, arch: str) -> str:
-    """One kernel as a module of its own."""
+    """One kernel as a module of its own. Raises `UnsupportedError` for what GPUs have no code for."""
+    for name in re.findall(r"@([\w.]+)\(", "\n".join(sorted(function.declarations))):
+        if not _KNOWN.fullmatch(name):
+            raise UnsupportedError(f"cuda: GPUs have no code for {name}")
     attributes = (
         f'attributes #0 = {{ nounwind "no-builtins" "target-cpu"="{arch}" '
         f'"target-features"="+{ARCHITECTURES[arch]}" "nvvm.maxntid"="{THREADS}" "nvvm.minctasm"="2" }}\n'
@@ -92,7 +101,12 @@ class _Worker:
             why = lines[-1] if lines else f"exit status {process.returncode}"
             raise BuildError(f"cuda: LLVM makes no code for {arch} of this: {why}", line=_head(text))
         self._process = process
-        return str(json.loads(answer))
+        told = json.loads(answer)
+        if "error" in told:
+            raise BuildError(
+                f"cuda: LLVM does not take the text made for it: {told['error']}", line=_head(text)
+            )
+        return str(told["ptx"])
 
     def end(self) -> None:
         if process := self._process:

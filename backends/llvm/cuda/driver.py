@@ -1,4 +1,7 @@
-"""The CUDA driver through ctypes: memory, modules and launches on the first GPU of this machine."""
+"""The CUDA driver through ctypes: memory, modules and launches on the first GPU of this machine.
+
+Saved programs carry this file, so it needs nothing but Python.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from functools import cache
 from typing import Any
 
 from gcomp.diagnostics import RunError
-from gcomp.types import Array
 
 _POINTER_TO_POINTER = POINTER(c_void_p)
 
@@ -21,6 +23,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuGetErrorString": (c_int, POINTER(c_char_p)),
     "cuDeviceGetCount": (POINTER(c_int),),
     "cuDeviceGet": (POINTER(c_int), c_int),
+    "cuDeviceGetName": (c_void_p, c_int, c_int),
     "cuDeviceGetAttribute": (POINTER(c_int), c_int, c_int),
     "cuDevicePrimaryCtxRetain": (_POINTER_TO_POINTER, c_int),
     "cuCtxPushCurrent_v2": (c_void_p,),
@@ -86,6 +89,9 @@ class Driver:
         if count.value == 0:
             raise RunError("cuda: the NVIDIA driver finds no GPU")
         self._call("cuDeviceGet", device, 0)
+        name = ctypes.create_string_buffer(256)
+        self._call("cuDeviceGetName", name, len(name), device)
+        self.name = name.value.decode(errors="replace")
         major, minor = c_int(), c_int()
         self._call("cuDeviceGetAttribute", major, _MAJOR, device)
         self._call("cuDeviceGetAttribute", minor, _MINOR, device)
@@ -131,15 +137,19 @@ class Driver:
     def free(self, address: int) -> None:
         self._call("cuMemFree_v2", address)
 
-    def write(self, address: int, array: Array) -> None:
-        """Copies a contiguous array to the device."""
-        if array.nbytes:
-            self._call("cuMemcpyHtoD_v2", address, array.ctypes.data, array.nbytes)
+    def write(self, address: int, source: int, size: int) -> None:
+        """Copies `size` bytes of this process to the device."""
+        if size:
+            self._call("cuMemcpyHtoD_v2", address, source, size)
 
-    def read(self, address: int, array: Array) -> None:
-        """Copies from the device, after all that was launched, into a contiguous array."""
-        if array.nbytes:
-            self._call("cuMemcpyDtoH_v2", array.ctypes.data, address, array.nbytes)
+    def read(self, address: int, target: int, size: int) -> None:
+        """Copies `size` bytes from the device to this process, after all that was launched."""
+        if size:
+            self._call("cuMemcpyDtoH_v2", target, address, size)
+
+    def synchronize(self) -> None:
+        """Waits for all that was launched."""
+        self._call("cuCtxSynchronize")
 
     def zero(self, address: int, size: int) -> None:
         self._call("cuMemsetD8_v2", address, 0, size)

@@ -75,7 +75,7 @@ def select(step: Step, templates: bool = True) -> Selection:
         if id(tensor) not in homes:
             homes[id(tensor)] = Scratch(end)
             end += -(-prod(_sizes(tensor)) * tensor.dtype.bytes // 64) * 64
-    kernels = [_emit(stage, homes, step.in_place, templates) for stage in stages if _has_work(stage)]
+    kernels = [emit(stage, homes, step.in_place, templates) for stage in stages if _has_work(stage)]
     return Selection(kernels, end)
 
 
@@ -90,7 +90,7 @@ def _sizes(tensor: Tensor) -> tuple[int, ...]:
         raise UnsupportedError(f"cuda: {error}; bind them with shapes= or dims=") from error
 
 
-def _emit(
+def emit(
     stage: Compute | Program, homes: Mapping[int, Place | Scratch], in_place: bool, templates: bool
 ) -> Emitted:
     fn = Thread(NAME)

@@ -1,12 +1,9 @@
-"""A graph compiled for a GPU: replayed through the driver, or saved as PTX, weights and a plan in JSON."""
+"""A graph compiled for a GPU: replayed through the driver, or saved as a program that runs by itself."""
 
 from __future__ import annotations
 
-import json
 import threading
-import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +19,10 @@ from gcomp.timing import phase
 from gcomp.types import Array
 
 from ..abi import identifier
+from .archive import pack
 from .build import Program, build
 from .driver import Driver, first_gpu
+from .launch import Memory, Resident
 
 
 def compile_graph(
@@ -61,9 +60,10 @@ class CudaModule(Module):
         given = [fitting(name, port, array) for port, array in zip(self.inputs, arrays, strict=True)]
         results = [np.empty(v.type.static_shape, v.type.dtype.numpy) for v in self.graph.outputs]
         with self._lock:
-            resident = self._resident or Resident(program, self._device())
+            weights = _memory(program.weights)
+            resident = self._resident or Resident(self.manifest, program.ptx, weights, self._device())
             self._resident = resident
-            code = resident.run(given, results)
+            code = resident.run([*map(_memory, given)], [*map(_memory, results)])
         if code:
             raise RunError(f"{name}: {ErrorCode(code).message} (error {code})")
         return results
@@ -80,67 +80,25 @@ class CudaModule(Module):
         return self.program.manifest(self.inputs, self.outputs)
 
     def save(self, path: str | Path) -> list[Path]:
-        """Writes `m.ptx`, and beside it the plan of launches as `m.json` and the constants as `m.weights`."""
+        """Writes a program that Python runs, `.pyz`, or only the kernels as text, `.ptx`.
+
+        The program holds synthetic inputs, and what the reference gives for them.
+        """
         path = Path(path)
-        if path.suffix != ".ptx":
-            raise BuildError(f"{path}: cannot save as {path.suffix or 'a file without suffix'}, only .ptx")
-        files = {
-            path: self.program.ptx.encode(),
-            path.with_suffix(".json"): json.dumps(self.manifest, indent=1).encode(),
-            path.with_suffix(".weights"): self.program.weights.tobytes(),
-        }
-        for place, data in files.items():
-            with replacing(place) as file:
-                file.write(data)
-        return list(files)
+        match path.suffix:
+            case ".ptx":
+                data = self.program.ptx.encode()
+            case ".pyz":
+                data = pack(self.graph, self.program, self.inputs, self.outputs)
+            case suffix:
+                raise BuildError(
+                    f"{path}: cannot save as {suffix or 'a file without suffix'}, only .pyz, .ptx"
+                )
+        with replacing(path) as file:
+            file.write(data)
+        return [path]
 
 
-class Resident:
-    """A program on a device: its code, its weights and its arena, which it gives back when it goes.
-
-    Raises `RunError` where the device is too old, lacks the memory, or refuses the code.
-    """
-
-    def __init__(self, program: Program, device: Driver) -> None:
-        self._program, self._device = program, device
-        needed = int(program.arch.removeprefix("sm_"))
-        if device.capability < needed:
-            raise RunError(
-                f"{program.name}: compiled for {program.arch}, this GPU is sm_{device.capability}; "
-                f"compile for it with target cuda{{arch=...}}"
-            )
-        with device.current(), ExitStack() as stack:
-            module = device.load(program.ptx)
-            stack.callback(device.unload, module)
-            bases = dict[str, int]()
-            for space, size in (("arena", program.arena_bytes), ("weights", program.weights.nbytes)):
-                bases[space] = device.allocate(size)
-                stack.callback(device.free, bases[space])
-            device.write(bases["weights"], program.weights)
-            functions = {symbol: device.function(module, symbol) for symbol in program.texts}
-            self._release = weakref.finalize(self, _released, device, stack.pop_all())
-        self._release.atexit = False  # the driver ends with the process, and may have gone by then
-        self._arena = bases["arena"]
-        self._launches = [
-            (functions[one.kernel], one.grid, one.block, [bases[base] + at for base, at in one.arguments])
-            for one in program.launches
-        ]
-
-    def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> int:
-        """Fills `outputs`; gives the status, an `ErrorCode`."""
-        program, device, status = self._program, self._device, np.zeros(1, np.int32)
-        with device.current():
-            for offset, array in zip(program.inputs, inputs, strict=True):
-                device.write(self._arena + offset, array)
-            device.zero(self._arena + program.status, status.nbytes)
-            for function, grid, block, addresses in self._launches:
-                device.launch(function, grid, block, addresses)
-            device.read(self._arena + program.status, status)
-            for offset, array in zip(program.outputs, outputs, strict=True):
-                device.read(self._arena + offset, array)
-        return int(status[0])
-
-
-def _released(device: Driver, held: ExitStack) -> None:
-    with device.current():
-        held.close()
+def _memory(array: Array) -> Memory:
+    """Where a contiguous array lies."""
+    return array.ctypes.data, array.nbytes

@@ -1,7 +1,8 @@
 """A program: LLVM text in, PTX out, in a process of its own, since LLVM ends that where it has no code.
 
-A line of standard input is `{"cpu": ..., "features": ..., "text": ...}`, and one of standard output its PTX
-as a JSON string; none comes where LLVM gave up, which standard error then tells.
+A line of standard input is `{"cpu": ..., "features": ..., "text": ...}`, and one of standard output
+`{"ptx": ...}`, or `{"error": ...}` for text that is not valid; none comes where LLVM gave up, which standard
+error then tells.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ def main() -> None:
     llvm.initialize_all_asmprinters()
     for line in sys.stdin:
         request = json.loads(line)
-        print(json.dumps(assembly(request["text"], request["cpu"], request["features"])), flush=True)
+        try:
+            answer = {"ptx": assembly(request["text"], request["cpu"], request["features"])}
+        except RuntimeError as error:
+            answer = {"error": str(error).strip()}
+        print(json.dumps(answer), flush=True)
 
 
 def assembly(text: str, cpu: str, features: str) -> str:
