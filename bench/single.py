@@ -18,7 +18,7 @@ from gcomp.backends.llvm.templates import template_for
 from gcomp.expr import Expr, Var
 from gcomp.kernel import Compute, Kernel
 from gcomp.native import aligned
-from gcomp.op import Operator
+from gcomp.op import Constant, Operator, Storage
 from gcomp.tensor import Tensor
 from gcomp.types import Array, Layout, TensorType
 
@@ -98,8 +98,13 @@ def problem_for(
     result = op.results[0].type.with_layout(result_layout)
     others = [t.with_layout(result_layout if t.rank == result.rank else None) for t in extra]
     kernel = Kernel([*[None if v is None else v.type for v in op.operands], *extra])
+    storages: dict[int, Storage] = {
+        i: v.owner.storage for i, v in enumerate(op.operands) if v and isinstance(v.owner, Constant)
+    }
     operands = [
-        View(t, physical_strides(t), constants.get(i), aligned=False) if t is not None else None
+        View(t, physical_strides(t), constants.get(i), False, storages.get(i, "dense"))
+        if t is not None
+        else None
         for i, t in enumerate([*values, *others])
     ]
     feeds = [None if v is None else i for i, v in enumerate(values)]

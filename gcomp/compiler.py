@@ -22,6 +22,7 @@ from .specialised import SpecialisedModule
 from .target import Module, Target
 from .timing import phase
 from .version import fingerprint
+from .watch import Decisions, watching
 
 Model = Any
 """A path, the bytes of an ONNX file, an `onnx.ModelProto`, or a `Graph`."""
@@ -92,11 +93,12 @@ def _compile(
         return target.build(graph, name=name, threads=threads, host_steps=False)
 
     def build(bound: Graph, taken: dict[str, float]) -> Module:
-        with phase(taken, "passes"):
+        with phase(taken, "passes"), watching(Decisions()) as told:
             optimised = optimize(bound, pipeline)
         hosted = target.is_native and operators_without_code(optimised)
         module = HostedModule(optimised, part, name) if hosted else part(optimised, name)
         module.timings = {**taken, **module.timings}
+        module.decisions = told.found
         return module
 
     if graph.symbols() and target.is_native:

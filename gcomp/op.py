@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar, dataclass_transform
 
 import numpy as np
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from .kernel import Kernel, Tensor
 
 DOMAINS = ("", "com.microsoft", "ai.onnx.ml")
+
+Storage = Literal["dense", "unstructured", "4x1"]
+"""What of a constant is stored: all of it; elements that are not zero; or blocks that are not zero, of 4
+neighbouring outputs of the products that read it."""
 
 AnyOperator = TypeVar("AnyOperator", bound="Operator")
 
@@ -152,9 +156,13 @@ def argument(type: TensorType, low: float = -2.0, high: float = 2.0) -> Value:
 
 @operator(onnx="Constant", since=1)
 class Constant(Operator):
-    """A tensor known at compile time."""
+    """A tensor known at compile time.
+
+    `storage` is how a target that can had best store it; it changes nothing of what the constant means.
+    """
 
     value: np.ndarray[Any, Any]
+    storage: Storage = "dense"
 
     def infer(self) -> TensorType:
         self.value = np.asanyarray(self.value)  # numpy's scalars are welcome

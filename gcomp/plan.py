@@ -10,7 +10,7 @@ from typing import Literal
 from .ir import Graph, Op, Value
 from .kernel import Compute, Program, inlined, walk
 from .lowering import lower_op
-from .op import Constant, Operator
+from .op import Constant, Operator, Storage
 from .tensor import Load, Reduce
 from .types import Array, Part, TensorType
 
@@ -24,14 +24,15 @@ ALIGNMENT = 64
 class Buffer:
     """Memory for one value, or for several that never overlap in it.
 
-    `index` numbers inputs and outputs; `array` is that of a constant; `first` and `last` are the steps
-    between which an arena buffer is in use, `offset` its place there in bytes.
+    `index` numbers inputs and outputs; `array` and `storage` are those of a constant; `first` and `last` are
+    the steps between which an arena buffer is in use, `offset` its place there in bytes.
     """
 
     space: Space
     bytes: int
     index: int = 0
     array: Array | None = None
+    storage: Storage = "dense"
     first: int = 1 << 62
     last: int = -1
     offset: int = 0
@@ -173,6 +174,7 @@ class _Planner:
             raise TypeError(f"{op.kind} is not an operator")
         if isinstance(op, Constant):
             self._own(op.result, "constant", array=op.value)
+            self.views[op.result].buffer.storage = op.storage
             return
         if (source := _aliased(op)) is not None:
             view = self.views[source]

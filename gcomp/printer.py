@@ -146,11 +146,11 @@ def _default(op: Op, name: str) -> Any:
 
 def _says_its_type(op: Op) -> bool:
     """Whether the operator is nothing but an array of the type of its result."""
-    attributes = list(op.attributes.values())
+    arrays = [value for value in op.attributes.values() if hasattr(value, "dtype")]
     return (
-        len(op.fields()) == len(op.results) == len(attributes) == 1
-        and hasattr(attributes[0], "dtype")
-        and op.results[0].type == array_type(attributes[0])
+        len(op.attributes) == len(op.fields())
+        and len(op.results) == len(arrays) == 1
+        and op.results[0].type == array_type(arrays[0])
     )
 
 

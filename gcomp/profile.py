@@ -20,6 +20,7 @@ from .stopwatch import share_done
 from .target import Module
 from .timing import tell
 from .types import Array
+from .watch import Decision
 
 LEAST, MOST = 5, 500
 """Runs that are timed, whatever the time that is given."""
@@ -60,7 +61,8 @@ class Profile:
     """The steps of a module in order, with their times.
 
     `seconds` is the sum of the steps' medians; `undisturbed` is the median of runs in one go, timed in turn
-    with those step by step. `typical` is the run step by step whose total is the median.
+    with those step by step. `typical` is the run step by step whose total is the median. `decisions` are the
+    module's.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Profile:
     runs: int
     limits: Limits | None
     typical: Trace
+    decisions: Sequence[Decision] = ()
 
     def facts(self) -> dict[str, Any]:
         """Everything as JSON can hold it; rates are per second."""
@@ -96,6 +99,7 @@ class Profile:
                 }
                 for one in self.steps
             ],
+            "decisions": [asdict(decision) for decision in self.decisions],
         }
 
     def chrome_trace(self) -> dict[str, Any]:
@@ -189,7 +193,7 @@ def _summary(module: Module, traces: list[Trace], whole: float, limits: Limits |
         )
         for step, low, median, high in zip(steps, *map(_floats, (lows, medians, highs)), strict=True)
     ]
-    return Profile(module.graph.name, times, total, whole, len(traces), limits, typical)
+    return Profile(module.graph.name, times, total, whole, len(traces), limits, typical, module.decisions)
 
 
 def _floats(array: Array) -> list[float]:

@@ -13,6 +13,7 @@ from .native import Port
 from .precision import DEFAULT
 from .steps import Limits, Memory, StepFacts, Trace
 from .types import Array
+from .watch import Decision
 
 
 class Runnable(Protocol):
@@ -32,13 +33,15 @@ class Runnable(Protocol):
 class Module(ABC):
     """A compiled graph. `timings` are seconds per phase of its compilation; `graph` is the optimised graph.
 
-    `host_steps` names the operators that run on the host through their references, one by one.
+    `host_steps` names the operators that run on the host through their references, one by one. `decisions`
+    are what passes chose for single layers, and why.
     """
 
     inputs: Sequence[Port]
     outputs: Sequence[Port]
     graph: Graph
     host_steps: list[str]
+    decisions: Sequence[Decision] = ()
     timings: dict[str, float]
 
     @abstractmethod

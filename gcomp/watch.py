@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from .ir import Graph, Op, Value
 from .printer import format_op
@@ -46,16 +47,21 @@ class Watcher:
     def refused(self, rule: str, root: Op, reason: str, looks: int) -> None:
         """A rule was tried on `root` and does not apply. `looks` counts what it had found in order before."""
 
+    def decided(self, by: str, op: Op, decision: str) -> None:
+        """The pass `by` chose how `op` is done, in words for people."""
+
+
+SomeWatcher = TypeVar("SomeWatcher", bound=Watcher)
 
 _watchers: ContextVar[tuple[Watcher, ...]] = ContextVar("watchers", default=())
 
 
 @contextmanager
-def watching(watcher: Watcher) -> Generator[None]:
+def watching(watcher: SomeWatcher) -> Generator[SomeWatcher]:
     """Within the block `watcher` is told what passes do in this thread, after those that watch already."""
     token = _watchers.set((*_watchers.get(), watcher))
     try:
-        yield
+        yield watcher
     finally:
         _watchers.reset(token)
 
@@ -90,6 +96,11 @@ def applied(step: Step, added: Sequence[Op]) -> None:
         watcher.applied(step, added)
 
 
+def decided(by: str, op: Op, decision: str) -> None:
+    for watcher in _watchers.get():
+        watcher.decided(by, op, decision)
+
+
 def refused(rule: str, root: Op, reason: str, looks: int) -> None:
     for watcher in _watchers.get():
         watcher.refused(rule, root, reason, looks)
@@ -114,6 +125,28 @@ class Miss:
     origin: tuple[str, ...]
     reason: str
     looks: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a pass chose for a layer, which is named by its ONNX node, and why, in words for people."""
+
+    by: str
+    layer: str
+    decision: str
+
+    def __str__(self) -> str:
+        return f"{self.by}: {self.layer}: {self.decision}"
+
+
+@dataclass
+class Decisions(Watcher):
+    """Writes down what passes decided."""
+
+    found: list[Decision] = field(default_factory=list[Decision])
+
+    def decided(self, by: str, op: Op, decision: str) -> None:
+        self.found.append(Decision(by, op.origin[0] if op.origin else op.kind, decision))
 
 
 @dataclass

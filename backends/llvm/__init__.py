@@ -37,12 +37,15 @@ class LLVM(Target):
         return self.pipeline_for(DEFAULT)
 
     def pipeline_for(self, precision: str) -> str:
-        lanes = max(4, self.processor.vector_bytes // 4)
-        # What lies side by side in memory decides the order of sums.
+        cpu = self.processor
+        lanes = max(4, cpu.vector_bytes // 4)
+        # What lies side by side in memory decides the order of sums, and which zeros are skipped some bits.
         block = STRICT_BLOCK if precision == "strict" else lanes
         chosen = "" if precision == DEFAULT else f",precision{{mode={precision}}}"
+        machine = f"lanes={lanes},registers={cpu.vector_registers},units={cpu.fma_units}"
+        sparse = "" if precision == "strict" or not self.templates else f",sparsify{{{machine}}}"
         return (
-            f"fold-constants,simplify,lower-quantized,fold-batchnorm,clean{chosen},"
+            f"fold-constants,simplify,lower-quantized,fold-batchnorm,clean{chosen}{sparse},"
             f"layout{{block={block}}},clean,fuse"
         )
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from gcomp.expr import Checked, Expr, Var
 from gcomp.kernel import Compute, Kernel, walk
-from gcomp.op import Operator
+from gcomp.op import Operator, Storage
 from gcomp.tensor import Reduce, Tensor
 from gcomp.types import I64, Array, TensorType
 
@@ -23,13 +23,15 @@ from .vectorize import Evaluator
 class View:
     """An operand or result as it lies in memory: its type, and a stride in elements per physical axis.
 
-    `array` is that of a constant; `aligned` says that the address is a multiple of 64.
+    `array` is that of a constant, and `storage` what it is best stored as; `aligned` says that the address is
+    a multiple of 64.
     """
 
     type: TensorType
     strides: tuple[int, ...]
     array: Array | None = None
     aligned: bool = True
+    storage: Storage = "dense"
 
 
 @dataclass(frozen=True)

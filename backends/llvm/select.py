@@ -51,7 +51,7 @@ def select(step: Step, cpu: Cpu, templates: bool, strict: bool = False) -> Selec
 
 def _view(place: Place) -> View:
     aligned = place.buffer.space in ("arena", "constant") and place.offset == 0
-    return View(place.type, place.strides, place.buffer.array, aligned)
+    return View(place.type, place.strides, place.buffer.array, aligned, place.buffer.storage)
 
 
 def copying(operands: list[View | None], results: list[View]) -> Kernel:

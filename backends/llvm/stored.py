@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 
 from gcomp.diagnostics import BuildError
 from gcomp.ir import Graph
 from gcomp.native import Port
 from gcomp.target import Module
 from gcomp.types import DTYPES
+from gcomp.watch import Decision
 
 from . import cache
 from .build import Program
@@ -26,7 +28,8 @@ def keep(name: str, cpu: Cpu, module: Module) -> None:
         return
     artefact = module.artefact
     sizes = [len(data) for data in artefact.objects]
-    head = json.dumps({"manifest": artefact.manifest, "objects": sizes}).encode()
+    told = [asdict(decision) for decision in module.decisions]
+    head = json.dumps({"manifest": artefact.manifest, "objects": sizes, "decisions": told}).encode()
     code = b"".join([len(head).to_bytes(8, "little"), head, *artefact.objects])
     cache.put(cache.key("weights", name, cpu), artefact.weights.data)
     cache.put(cache.key("module", name, cpu), code)
@@ -64,4 +67,6 @@ def restore(name: str, cpu: Cpu, again: Callable[[], Module]) -> LLVMModule | No
     artefact = Artefact(
         manifest["name"], made_for, inputs, outputs, manifest["arena_bytes"], objects, weights
     )
-    return LLVMModule(artefact, source, {})
+    restored = LLVMModule(artefact, source, {})
+    restored.decisions = [Decision(**told) for told in head["decisions"]]
+    return restored

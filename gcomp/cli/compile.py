@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def command(recipe: Recipe, output: Path, name: str | None, as_json: bool) -> No
         "inputs": {port.name: str(port) for port in module.inputs},
         "outputs": {port.name: str(port) for port in module.outputs},
         "host_steps": module.host_steps,
+        "decisions": [asdict(decision) for decision in module.decisions],
     }
     phases = ", ".join(f"{phase} {duration(seconds)}" for phase, seconds in module.timings.items())
     report(
@@ -47,5 +49,6 @@ def command(recipe: Recipe, output: Path, name: str | None, as_json: bool) -> No
             *(f"input {name}: {type}" for name, type in facts["inputs"].items()),
             *(f"output {name}: {type}" for name, type in facts["outputs"].items()),
             f"weights {size(facts['weights_bytes'])}, working memory {size(facts['arena_bytes'])}",
+            *map(str, module.decisions),
         ],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ def command(
     What is printed is the text form: the summary is in its comments, and a .gc file of it is a model again.
     """
     from ..compiler import optimize, parse_target
+    from ..watch import Decisions, watching
 
     graph = source.graph()
     pipeline = Recipe(source, target or "", 1, DEFAULT, passes, files).pipeline()
@@ -49,9 +51,11 @@ def command(
         _write_page(html, graph, Recipe(source, target or DEFAULT_TARGET, 1, DEFAULT, passes, files))
     if pipeline is None and target is not None:
         pipeline = parse_target(target).pipeline
-    if pipeline:
-        graph = optimize(graph, pipeline)
+    with watching(Decisions()) as told:
+        if pipeline:
+            graph = optimize(graph, pipeline)
     facts = graph_facts(graph)
+    facts["decisions"] = [asdict(decision) for decision in told.found]
     shown = not summary and html is None
     if shown:
         facts["text"] = str(graph)
@@ -65,6 +69,7 @@ def command(
     ]
     if facts["symbols"]:
         lines.append(f"# symbolic sizes: {', '.join(facts['symbols'])}")
+    lines += [f"# {decision}" for decision in told.found]
     if html is not None:
         lines.append(f"# page written to {html}")
     report(as_json, facts, [*lines, str(graph).rstrip("\n")] if shown else lines)

@@ -66,7 +66,8 @@ def lines(found: Profile) -> list[str]:
             f"at best this core does {found.limits.flops / 1e9:.0f} GFLOP/s and reads "
             f"{near[1] / 1e9:.0f} GB/s from {size(near[0])}, {far[1] / 1e9:.0f} GB/s from {size(far[0])}"
         )
-    return [*told, *table(HEADER, [_row(number, one) for number, one in enumerate(found.steps)])]
+    rows = [_row(number, one) for number, one in enumerate(found.steps)]
+    return [*told, *table(HEADER, rows), *map(str, found.decisions)]
 
 
 HEADER = ("", "median", "share", "rate", "of limit", "bound", "code", "operators", "ONNX nodes")

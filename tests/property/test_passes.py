@@ -13,12 +13,13 @@ from gcomp.text import parse, print_graph
 from gcomp.tolerance import mismatch
 from tests.random_graphs import graphs
 
-DEFAULT = "fold-constants,simplify,fold-batchnorm,clean,layout{block=4},clean,fuse"
+DEFAULT = "fold-constants,simplify,fold-batchnorm,clean,sparsify,layout{block=4},clean,fuse"
 PASSES = {
     "fold-constants": "close",
     "clean": "exact",
     "simplify": "close",
     "fold-batchnorm": "approximate",
+    "sparsify": "exact",
     "layout{block=4}": "exact",
     "fuse": "exact",
     DEFAULT: "approximate",

@@ -52,3 +52,28 @@ def test_prune_says_what_it_cannot_do(
     out = tmp_path / "p.onnx"
     assert message in fail("prune", digits, *words, "-o", out)
     assert not out.exists()
+
+
+def test_what_weights_are_stored_as_is_told(tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).standard_normal((256, 256)).astype(np.float32)
+    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"], "fc")
+    x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [128, 256]) for n in ("x", "y"))
+    graph = onnx.helper.make_graph([node], "g", [x], [y], [onnx.numpy_helper.from_array(weights, "w")])
+    dense, pruned = tmp_path / "dense.onnx", tmp_path / "pruned.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)]), dense)
+    succeed("prune", dense, "--sparsity", "0.9", "-o", pruned)
+    line = re.compile(
+        r"sparsify: fc: unstructured, as unstructured takes 0\.\d\d and 4x1 .* \(90.0% zeros\)$"
+    )
+    for words in (
+        ("compile", "-o", tmp_path / "m.so"),
+        ("inspect", "--target", "llvm"),
+        ("profile", "--seconds", "0.1"),
+    ):
+        verb, *options = words
+        assert any(line.search(told) for told in succeed(verb, pruned, *options).splitlines())
+        (told,) = json.loads(succeed(verb, pruned, *options, "--json"))["decisions"]
+        assert (told["by"], told["layer"]) == ("sparsify", "fc") and told["decision"].startswith(
+            "unstructured"
+        )
+        assert "sparsify" not in succeed(verb, dense, *options)

@@ -1,4 +1,7 @@
-"""Hand-scheduled kernels: each module of this folder takes the operators that it lists in `ANCHORS`."""
+"""Hand-scheduled kernels: each module of this folder takes the operators that it lists in `ANCHORS`.
+
+Those that say `IS_SPECIAL = True` take few problems, and are asked before the others.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ Match = Callable[[Problem], Emitted | None]
 
 
 def template_for(anchor: type[Operator]) -> Match | None:
-    """What tries the templates for an operator class, in order of their names; None if there are none."""
+    """What tries the templates for an operator class, special ones first; None if there are none."""
     matches = overrides().get(anchor)
     return (
         None if matches is None else lambda problem: next(filter(None, (m(problem) for m in matches)), None)
@@ -27,8 +30,9 @@ def template_for(anchor: type[Operator]) -> Match | None:
 def overrides() -> dict[type[Operator], list[Match]]:
     """The `match` functions of all templates by operator class."""
     found: dict[type[Operator], list[Match]] = {}
-    for file in sorted(module.name for module in pkgutil.iter_modules(__path__)):
-        module = import_module(f"{__name__}.{file}")
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    modules = [import_module(f"{__name__}.{name}") for name in names]
+    for module in sorted(modules, key=lambda module: not getattr(module, "IS_SPECIAL", False)):
         for anchor in getattr(module, "ANCHORS", ()):
             found.setdefault(anchor, []).append(module.match)
     return found
