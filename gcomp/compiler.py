@@ -45,9 +45,9 @@ def compile(
     """Compiles a model: a path, bytes, an `onnx.ModelProto` or a `Graph`.
 
     `shapes` binds inputs by name, `dims` symbolic sizes by name; what stays unbound is specialised for each
-    shape that the module is called with. `precision` is `strict` or `fp32` (docs/precision.md). `passes`
-    replaces the target's pipeline; the pass for the precision goes first. Operators without native code run
-    on the host, with one warning, unless `host_steps` is False. Raises `GcompError`: a `ModelError`
+    shape that the module is called with. `precision` is `strict`, `fp32` or `bf16` (docs/precision.md).
+    `passes` replaces the target's pipeline; the pass for the precision goes first. Operators without native
+    code run on the host, with one warning, unless `host_steps` is False. Raises `GcompError`: a `ModelError`
     for a bad file, an `UnsupportedError` listing all that cannot be compiled, an `InputError` for arguments
     that do not fit.
     """

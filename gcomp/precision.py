@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .ir import Graph
 
-PRECISIONS = ("strict", "fp32")
+PRECISIONS = ("strict", "fp32", "bf16")
 """From the most exact to the fastest; docs/precision.md says what each promises."""
 DEFAULT = "fp32"
 

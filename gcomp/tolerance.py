@@ -29,11 +29,13 @@ LADDER = {
     "close": Tolerance(relative=16, scaled=8),
     "approximate": Tolerance(relative=256, scaled=128),
     "reduced": Tolerance(relative=2.0**13, scaled=2.0**13),
+    "bfloat": Tolerance(relative=2.0**16, scaled=2.0**16),
     "quantized": Tolerance(relative=16, scaled=8, steps=1),
     "sampled": Tolerance(relative=256, scaled=128, steps=1),
 }
 """`close`: a few roundings, short sums; `approximate`: long sums, Winograd, whole networks; `reduced`: f32 by
-half-precision arithmetic; `quantized`: integers may be one step off; `sampled`: that, and long sums."""
+half-precision arithmetic; `bfloat`: networks whose products round both operands to bf16, each by 2 ** -8;
+`quantized`: integers may be one step off; `sampled`: that, and long sums."""
 
 
 def allowance(tolerance: str, dtype: DType) -> dict[str, float]:

@@ -19,7 +19,7 @@ from .types import Array
 
 Runner = Callable[[Sample], list[Array]]
 
-TOLERANCES = {"strict": "approximate", "fp32": "approximate", "bf16": "reduced", "fp16": "reduced"}
+TOLERANCES = {"strict": "approximate", "fp32": "approximate", "bf16": "bfloat"}
 """The rung of the tolerance ladder for a whole network, by precision."""
 
 

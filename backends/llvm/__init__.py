@@ -53,6 +53,8 @@ class LLVM(Target):
         cpu = self.processor
         if precision == "strict" and not cpu.is_exact:
             return f"{cpu.name} gives other bits than those that have fused multiply-add, x86-64 or aarch64"
+        if precision == "bf16" and not cpu.multiplies_bfloats:
+            return f"{cpu.name} has no products of bf16 (AVX512-BF16)"
         return None
 
     @property

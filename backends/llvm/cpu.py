@@ -64,6 +64,11 @@ class Cpu:
         """Whether floats can be the same bits as on others, sums of products being fused."""
         return self.architecture.exact is not None and self.has(*self.architecture.exact)
 
+    @property
+    def multiplies_bfloats(self) -> bool:
+        """Whether an instruction adds two products of bf16 to each f32 of the widest vector."""
+        return self.arch == "x86_64" and self.vector_bytes == 64 and self.has("avx512bf16")
+
     def has(self, *features: str) -> bool:
         """Whether code may use all of these. Raises `InputError` for a name that the architecture lacks."""
         for feature in features:

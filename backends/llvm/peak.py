@@ -17,6 +17,7 @@ from .build import module_text
 from .cpu import Cpu
 from .emit import Function, Value, vector
 from .jit import emit_object, load_objects
+from .templates.unit import FLOATS, Unit
 
 ACCUMULATORS = 16
 """Independent sums, enough to hide the latency of two units (12 where there are only 16 registers)."""
@@ -32,15 +33,15 @@ READS = 3
 
 
 class Peak:
-    """The measurement, compiled once for a processor."""
+    """The measurement, compiled once for a processor and what it multiplies."""
 
-    def __init__(self, cpu: Cpu) -> None:
+    def __init__(self, cpu: Cpu, unit: Unit = FLOATS) -> None:
         count = ACCUMULATORS if cpu.vector_registers >= 32 else 12
         lanes = cpu.lanes(F32)
-        self.flops = 2 * lanes * count * ITERATIONS
+        self.flops = 2 * unit.numbers * lanes * count * ITERATIONS
         self._chunk = 4 * lanes * count
         # External ones are looked up by name; `sum` and `empty` travel in the module of `peak`.
-        peak, total, empty = _multiply(count, lanes), _sum(count, lanes), _empty()
+        peak, total, empty = _multiply(count, lanes, unit), _sum(count, lanes), _empty()
         peak.functions = [total, empty]
         self._numbers = np.full(count * lanes, 0.5, np.float32)
         names = ["peak", "sum", "empty"]
@@ -94,17 +95,17 @@ class Peak:
         return best
 
 
-def _multiply(count: int, lanes: int) -> Function:
+def _multiply(count: int, lanes: int, unit: Unit) -> Function:
     fn = Function("peak", [("ptr", "numbers")], "i32", "dso_local")
-    type = vector("float", lanes)
-    a, b = (fn.load(fn.element("%numbers", n * lanes, "float"), type, 4) for n in (0, 1))
+    type, element = vector(unit.sum, lanes), unit.element
+    a, b = (fn.load(fn.element("%numbers", n * lanes, element), vector(element, lanes), 4) for n in (0, 1))
 
     def body(_: Value, sums: list[Value]) -> list[Value]:
-        return [fn.fma(a, b, total, "float", lanes) for total in sums]
+        return [unit.multiply_add(fn, a, b, total, lanes) for total in sums]
 
     sums = fn.loop(0, ITERATIONS, 1, body, [(type, "zeroinitializer")] * count)
     for n, total in enumerate(sums):
-        fn.store(total, fn.element("%numbers", n * lanes, "float"), type, 4)
+        fn.store(total, fn.element("%numbers", n * lanes, unit.sum), type, 4)
     fn.do("ret i32 0")
     return fn
 
@@ -137,9 +138,9 @@ def _empty() -> Function:
 
 
 @cache
-def peak(cpu: Cpu) -> Peak:
+def peak(cpu: Cpu, unit: Unit = FLOATS) -> Peak:
     """The measurement for a processor, compiled at the first call."""
-    return Peak(cpu)
+    return Peak(cpu, unit)
 
 
 def limits(cpu: Cpu) -> Limits:

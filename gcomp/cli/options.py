@@ -180,7 +180,7 @@ def takes_recipe(command: Command) -> Command:
         type=click.Choice(PRECISIONS),
         default=DEFAULT,
         show_default=True,
-        help="strict: the same bits on every processor.",
+        help="strict: the same bits on every processor; bf16: products of weights in bf16.",
     )
     @click.option("--passes", help="Passes to run instead of the target's own: clean,layout{block=8},fuse.")
     @pass_files("A Python file with a pass. It runs first, or where --passes names it; repeatable.")

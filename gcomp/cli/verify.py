@@ -27,7 +27,7 @@ JUDGE = "ONNX Runtime"
 )
 @click.option(
     "--tolerance",
-    help="exact, close, approximate, reduced, quantized or sampled; by the precision unless given.",
+    help="exact, close, approximate, reduced, bfloat, quantized or sampled; by the precision unless given.",
 )
 @as_json
 @click.pass_context

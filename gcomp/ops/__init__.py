@@ -38,6 +38,7 @@ from .arithmetic import (
     Sub,
     Sum,
 )
+from .bfloat import BfloatGemm, BfloatMatMul
 from .concat import Concat, Split, Split_2
 from .conversion import Cast, CastLike, Dropout, Dropout_7, Identity
 from .convolution import Conv, ConvTranspose
@@ -155,6 +156,8 @@ __all__ = [
     "AveragePool",
     "BatchNormalization",
     "BatchNormalization_7",
+    "BfloatGemm",
+    "BfloatMatMul",
     "BitShift",
     "BitwiseAnd",
     "BitwiseNot",

@@ -44,9 +44,13 @@ class MatMul(Operator):
 
     tolerance = "close"
 
-    def infer(self) -> TensorType:
+    def check_types(self) -> None:
+        """Raises `InferenceError` for element types that do not go together."""
         if self.a.type.dtype != self.b.type.dtype or self.a.type.dtype not in MATRIX_DTYPES:
             self.fail("two operands of one float or 32 or 64 bit integer type", a=self.a, b=self.b)
+
+    def infer(self) -> TensorType:
+        self.check_types()
         return TensorType(self.a.type.dtype, product_shape(self, self.a, self.b))
 
     def reference(self, a: Array, b: Array) -> Array:
@@ -108,12 +112,16 @@ class Gemm(Operator):
     onnx_names = {"trans_a": "transA", "trans_b": "transB"}  # noqa: RUF012
     tolerance = "close"
 
+    def check_types(self) -> None:
+        """Raises `InferenceError` for element types that do not go together."""
+        if {value.type.dtype for value in self.inputs} not in ({dtype} for dtype in MATRIX_DTYPES):
+            self.fail("operands of one float or 32 or 64 bit integer type", a=self.a, b=self.b, c=self.c)
+
     def infer(self) -> TensorType:
         a, b, c = self.a.type, self.b.type, self.c.type if self.c is not None else None
         if a.rank != 2 or b.rank != 2:
             self.fail("two matrices", a=self.a, b=self.b)
-        if a.dtype != b.dtype or a.dtype not in MATRIX_DTYPES or (c is not None and c.dtype != a.dtype):
-            self.fail("operands of one float or 32 or 64 bit integer type", a=self.a, b=self.b, c=self.c)
+        self.check_types()
         if not a.dtype.is_float and not (float(self.alpha).is_integer() and float(self.beta).is_integer()):
             self.fail("whole alpha and beta for integers", alpha=self.alpha, beta=self.beta)
         rows, depth = a.shape[::-1] if self.trans_a else a.shape

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -18,6 +19,7 @@ from gcomp.backends.llvm.templates import overrides, winograd
 from gcomp.backends.llvm.templates.schedule import balanced, choose
 from gcomp.expr import Expr, maximum
 from gcomp.op import Operator, argument, constant
+from gcomp.ops.bfloat import BfloatGemm, BfloatMatMul
 from gcomp.ops.convolution import Conv
 from gcomp.ops.linear import Gemm, MatMul
 from gcomp.ops.pool import AveragePool, GlobalAveragePool, MaxPool
@@ -129,6 +131,17 @@ def test_matmul(cpu: Cpu, m: int, n: int, k: int, batch: int, packed: bool) -> N
 )
 def test_batches(cpu: Cpu, left: tuple[int, ...], right: tuple[int, ...]) -> None:
     check(MatMul(of(*left), of(*right)), cpu, {})
+
+
+@pytest.mark.skipif(not host().multiplies_bfloats, reason="this processor has no products of bf16")
+@given(m=sizes, n=st.integers(1, 70), k=st.integers(1, 140), batch=st.integers(1, 3))
+def test_products_of_bfloats(m: int, n: int, k: int, batch: int) -> None:
+    b = numbers(0, n, k).astype(ml_dtypes.bfloat16)
+    check(BfloatGemm(of(m, k), constant(b), of(n), beta=0.5, trans_b=1), host(), {1: b})
+    b = numbers(1, k, n).astype(ml_dtypes.bfloat16)
+    check(BfloatMatMul(of(batch, m, k), constant(b)), host(), {1: b})
+    b = numbers(2, k, 300 + n).astype(ml_dtypes.bfloat16)
+    check(BfloatMatMul(of(1, k), constant(b)), host(), {1: b})
 
 
 @every_processor
@@ -340,7 +353,12 @@ def hottest_loop(assembly: str) -> list[str]:
             body = lines[labels[jump[1]] + 1 : n]
             if not any(re.fullmatch(r"\.L\w+:", inner) for inner in body):
                 loops.append(body)
-    return max(loops, key=lambda body: sum("fmadd" in line for line in body))
+    return max(loops, key=products)
+
+
+def products(lines: Sequence[str]) -> int:
+    """How many of the instructions multiply and add."""
+    return sum("fmadd" in line or "vdpbf16ps" in line for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -351,9 +369,11 @@ def hottest_loop(assembly: str) -> list[str]:
 @pytest.mark.skipif(host().arch != "x86_64", reason="reads assembly of x86")
 def test_hot_loops_spill_nothing(row: Row) -> None:
     """No vector goes to the stack or comes from it within the loop that does the work."""
+    if not row.is_for(host()):
+        pytest.skip("this processor lacks the instructions")
     kernel = single(row.make(host())[0])
     assert kernel is not None
     body = hottest_loop(kernel.assembly())
-    assert sum("fmadd" in line for line in body) >= 8
+    assert products(body) >= 8
     spills = [line for line in body if re.search(r"\(%rsp", line) and re.search(r"%[xyz]mm", line)]
     assert spills == []

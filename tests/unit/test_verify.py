@@ -86,7 +86,7 @@ def test_nothing_compared_is_no_agreement() -> None:
 
 
 def test_the_tolerance_follows_the_precision() -> None:
-    assert tolerance_for("fp32") == "approximate" and tolerance_for("bf16") == "reduced"
+    assert tolerance_for("fp32") == "approximate" and tolerance_for("bf16") == "bfloat"
     assert tolerance_for("bf16", "close") == "close"
     with pytest.raises(InputError, match="no tolerance is called 'loose'"):
         tolerance_for("fp32", "loose")

@@ -19,7 +19,7 @@ from .frame import Frame, is_f32
 from .packing import pack
 from .schedule import Run, Tile, balanced, choose, lanes_of, pieces
 from .tile import Contraction, Weights
-from .unit import multiply_add
+from .unit import FLOATS
 
 ANCHORS: tuple[type[Operator], ...] = (Gemm, MatMul)
 
@@ -33,28 +33,28 @@ WORTH_PACKING = 32
 
 def match(problem: Problem) -> Emitted | None:
     """A kernel for Gemm or MatMul of row-major f32; a dynamic right side must not be transposed."""
-    op, a, b = problem.anchor, problem.view(0), problem.view(1)
-    if (
-        a is None
-        or b is None
-        or not is_f32(a, b, *problem.results)
-        or problem.results[0].type.layout is not None
-    ):
+    a, b = problem.view(0), problem.view(1)
+    if a is None or b is None or not is_f32(a, b, *problem.results) or not is_plain(problem, a, b):
         return None
-    if a.type.layout is not None or b.type.layout is not None or min(a.type.rank, b.type.rank) < 2:
-        return None
+    return Product(problem, a, b).emit()
+
+
+def is_plain(problem: Problem, a: View, b: View) -> bool:
+    """Whether both sides and the result lie in memory as a `Product` takes them, whatever their types."""
+    op = problem.anchor
+    views = (a, b, problem.results[0])
+    if any(view.type.layout is not None for view in views) or min(a.type.rank, b.type.rank) < 2:
+        return False
     if isinstance(op, Gemm):
         if op.c is not None and (problem.view(2) is None or not is_f32(problem.view(2))):
-            return None
+            return False
         if b.array is None and (op.trans_b or op.alpha != 1):
-            return None
-    if b.array is None and b.strides[-1] != 1:
-        return None
-    return _Product(problem, a, b).emit()
+            return False
+    return b.array is not None or b.strides[-1] == 1
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """An axis of the result that is no column, with what one step along it means for `a` and `b`."""
 
     axis: int
@@ -63,8 +63,10 @@ class _Place:
     b: int
 
 
-class _Product:
+class Product:
     """The matrix product of one problem."""
+
+    unit = FLOATS
 
     def __init__(self, problem: Problem, a: View, b: View) -> None:
         op = problem.anchor
@@ -81,7 +83,7 @@ class _Product:
         self.packed = b.array is not None and b.type.rank == 2
         rank = len(self.shape)
         self.places = [
-            _Place(
+            Place(
                 axis,
                 self.shape[axis],
                 row if axis == rank - 2 else _step(a, axis - rank),
@@ -91,7 +93,7 @@ class _Product:
             if self.shape[axis] > 1
         ]
         if self.places and self.places[-1].axis == rank - 2:
-            self.places[-1] = _Place(rank - 2, self.shape[-2], row, 0)
+            self.places[-1] = Place(rank - 2, self.shape[-2], row, 0)
 
     def emit(self) -> Emitted:
         x, w = self.frame.operand(0), self._weights()
@@ -107,25 +109,30 @@ class _Product:
             return self.frame.operand(1)
         return self.frame.packed(1, self._pack)
 
+    def right(self) -> Array:
+        """The constant right side as [column, depth], in elements of the unit."""
+        op, matrix = self.problem.anchor, np.asarray(self.b.array)
+        if not isinstance(op, Gemm):
+            return matrix.T
+        return (matrix if op.trans_b else matrix.T) * np.float32(op.alpha)
+
+    def left(self, x: Value, rows: Place) -> tuple[Value, Axis]:
+        """Some rows of the left side, which start at `x`, in elements of the unit."""
+        return x, Axis(rows.extent, rows.extent, rows.a)
+
     def _pack(self) -> Array:
-        op, array = self.problem.anchor, self.b.array
-        matrix: Array = np.asarray(array)
-        if isinstance(op, Gemm):
-            matrix = (matrix if op.trans_b else matrix.T) * np.float32(op.alpha)
-        else:
-            matrix = matrix.T
-        filters = matrix[:, :, None, None]
+        filters = self.right()[:, :, None, None]
         split = self._streamed * self.lanes
         parts = [pack(filters[:split], self.lanes, self._streamed, Tile(1, STREAM))] if split else []
         if split < self.columns:
             parts.append(pack(filters[split:], self.lanes, self.vectors - self._streamed, self._tile))
         return np.concatenate(parts)
 
-    def _split(self, epilogue: Epilogue) -> tuple[list[_Place], _Place]:
+    def _split(self, epilogue: Epilogue) -> tuple[list[Place], Place]:
         """The axes to loop over, and the rows: as many inner axes as one stride in memory runs through."""
         places = list(self.places)
         if not places or places[-1].b:
-            rows = _Place(0, 1, 0, 0)
+            rows = Place(0, 1, 0, 0)
         else:
             inner = rows = places.pop()
             while (
@@ -135,7 +142,7 @@ class _Product:
                 and epilogue.mergeable(places[-1].axis, inner.axis)
             ):
                 inner = places.pop()
-                rows = _Place(rows.axis, rows.extent * inner.extent, rows.a, 0)
+                rows = Place(rows.axis, rows.extent * inner.extent, rows.a, 0)
         self._tile = choose(self.problem.cpu, rows.extent, self.vectors, self.depth)
         pairs = self.columns // (2 * STREAM * self.lanes) if self.packed and rows.extent == 1 else 0
         self._streamed = 2 * STREAM * pairs
@@ -143,8 +150,8 @@ class _Product:
 
     def _batches(
         self,
-        batch: Sequence[_Place],
-        rows: _Place,
+        batch: Sequence[Place],
+        rows: Place,
         x: Value,
         w: Value,
         epilogue: Epilogue,
@@ -163,9 +170,10 @@ class _Product:
 
         fn.loop(0, place.extent, 1, body)
 
-    def _matrix(self, rows: _Place, x: Value, w: Value, epilogue: Epilogue, index: list[Value]) -> None:
+    def _matrix(self, rows: Place, x: Value, w: Value, epilogue: Epilogue, index: list[Value]) -> None:
         """One product of matrices: two streams of panels first where it has a single row."""
         fn, lanes = self.fn, self.lanes
+        x, row = self.left(x, rows)
 
         def place_of(row: Value, column: Value) -> list[Value]:
             here = list(index)
@@ -183,9 +191,8 @@ class _Product:
             self._stream(x, w, place_of, epilogue)
         if self._streamed == self.vectors:
             return
-        row = Axis(rows.extent, rows.extent, rows.a)
         if self.packed:
-            w = fn.element(w, self._streamed * self.depth * lanes, "float")
+            w = fn.element(w, self._streamed * self.depth * lanes, self.unit.element)
             weights = Weights(w, None, self.depth * lanes, self.problem.cpu.vector_bytes, self.columns)
         else:
             weights = self._in_place(rows, w)
@@ -203,10 +210,11 @@ class _Product:
             weights,
             initial,
             store,
+            self.unit,
         )
         blocks.emit(contraction, self.frame.scratch)
 
-    def _in_place(self, rows: _Place, w: Value) -> Weights:
+    def _in_place(self, rows: Place, w: Value) -> Weights:
         """A right side known only at run time, as it lies; packed where rows share a few cache sets."""
         fn, lanes, step = self.fn, self.lanes, self.b.strides[-2]
         aliased = step * 4 % ALIASED == 0 and rows.extent >= WORTH_PACKING and self.columns % lanes == 0
@@ -272,28 +280,28 @@ class _Product:
     ) -> None:
         """One row times two panels of `STREAM` vectors at once, so that memory delivers from two places."""
         fn, lanes = self.fn, self.lanes
-        half, type = self._streamed // 2, vector("float", lanes)
+        half, element = self._streamed // 2, self.unit.element
+        sums = vector(self.unit.sum, lanes)
 
         def pair(column: Value, _: object) -> None:
             starts = [column, fn.add(column, half)]
-            panels = [fn.element(w, fn.mul(start, self.depth * lanes), "float") for start in starts]
+            panels = [fn.element(w, fn.mul(start, self.depth * lanes), element) for start in starts]
             values = [v for start in starts for v in self._initial(place_of("0", start), 1, STREAM)]
 
             def body(k: Value, values: list[Value]) -> list[Value]:
-                scalar = fn.load(fn.element(x, fn.mul(k, self.depth_step), "float"), "float", 4)
-                spread = fn.splat(scalar, "float", lanes)
+                scalar = fn.load(fn.element(x, fn.mul(k, self.depth_step), element), element, 4)
+                spread = fn.splat(scalar, element, lanes)
                 values = list(values)
                 for side, panel in enumerate(panels):
-                    row = fn.element(panel, fn.mul(k, STREAM * lanes), "float")
+                    row = fn.element(panel, fn.mul(k, STREAM * lanes), element)
                     for v in range(STREAM):
-                        weight = fn.load(
-                            fn.element(row, v * lanes, "float"), type, self.problem.cpu.vector_bytes
-                        )
+                        pointer = fn.element(row, v * lanes, element)
+                        weight = fn.load(pointer, vector(element, lanes), self.problem.cpu.vector_bytes)
                         at = side * STREAM + v
-                        values[at] = multiply_add(fn, spread, weight, values[at], lanes)
+                        values[at] = self.unit.multiply_add(fn, spread, weight, values[at], lanes)
                 return values
 
-            values = fn.loop(0, self.depth, 1, body, [(type, value) for value in values])
+            values = fn.loop(0, self.depth, 1, body, [(sums, value) for value in values])
             for at, value in enumerate(values):
                 column_at = fn.add(starts[at // STREAM], at % STREAM)
                 epilogue.store(value, place_of("0", column_at), len(self.shape) - 1, lanes)

@@ -21,14 +21,15 @@ def multiply_add(fn: Function, a: Value, b: Value, c: Value, lanes: int) -> Valu
 class Unit:
     """The type of an element, that of a sum, also of four bytes, and how vectors of both are put together.
 
-    `multiply_add(fn, x, w, sums, lanes)` adds the products of inputs and weights. Elements of the input lie
-    at multiples of `align` bytes.
+    An element holds `numbers`. `multiply_add(fn, x, w, sums, lanes)` adds the products of inputs and weights.
+    Elements of the input lie at multiples of `align` bytes.
     """
 
     element: str
     sum: str
     multiply_add: Callable[[Function, Value, Value, Value, int], Value]
     align: int
+    numbers: int
 
 
-FLOATS = Unit("float", "float", multiply_add, 4)
+FLOATS = Unit("float", "float", multiply_add, 4, 1)
