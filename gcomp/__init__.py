@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .bisect import bisect
     from .calibrate import quantize
     from .compiler import compile, optimize
     from .diagnostics import (
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         RunError,
         UnsupportedError,
     )
+    from .explain import explain
     from .lift import lift
     from .native import load
     from .profile import profile
@@ -45,9 +47,11 @@ __all__ = [
     "RunError",
     "UnsupportedError",
     "__version__",
+    "bisect",
     "compile",
     "constant",
     "either_order",
+    "explain",
     "lift",
     "load",
     "made_by",
@@ -62,9 +66,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "bisect": ("bisect",),
     "calibrate": ("quantize",),
     "compiler": ("compile", "optimize"),
     "diagnostics": tuple(name for name in __all__ if name.endswith("Error") or name == "IllFormed"),
+    "explain": ("explain",),
     "lift": ("lift",),
     "native": ("load",),
     "profile": ("profile",),

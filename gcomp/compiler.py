@@ -17,7 +17,7 @@ from .ir import Graph
 from .lift import lift
 from .pipeline import Pass, parse_names, parse_pipeline, run_pipeline, with_options
 from .precision import DEFAULT, PRECISIONS, precision_of
-from .specialise import bind
+from .specialise import bind, check_sizes
 from .specialised import SpecialisedModule
 from .target import Module, Target
 from .timing import phase
@@ -51,6 +51,7 @@ def compile(
     for a bad file, an `UnsupportedError` listing all that cannot be compiled, an `InputError` for arguments
     that do not fit.
     """
+    check_sizes(shapes, dims)
     if threads != 1:
         raise UnsupportedError(f"compile: threads={threads}: modules run on one thread; more will come")
     if precision not in PRECISIONS:
@@ -59,7 +60,7 @@ def compile(
     if reason := chosen.available():
         raise UnsupportedError(f"compile: target {chosen.name} cannot be used here: {reason}")
     _check_precision(chosen, precision)
-    pipeline = chosen.pipeline_for(precision) if passes is None else with_precision(passes, precision)
+    pipeline = pipeline_of(chosen, passes, precision)
     key = _identity(model, chosen, shapes, dims, pipeline, name)
 
     def compiled() -> Module:
@@ -145,6 +146,13 @@ def _check_precision(target: Target, precision: str) -> None:
         raise UnsupportedError(f"compile: precision={precision}: target {target.name} cannot: {reason}")
 
 
+def pipeline_of(
+    target: Target, passes: str | Sequence[Pass] | None = None, precision: str = DEFAULT
+) -> str | Sequence[Pass]:
+    """What `compile` runs: the passes given, else the target's own, and the pass for the precision."""
+    return target.pipeline_for(precision) if passes is None else with_precision(passes, precision)
+
+
 def with_precision(passes: str | Sequence[Pass], precision: str) -> str | Sequence[Pass]:
     """The passes after the one that a precision asks for, unless they name it or it asks for none."""
     is_text = isinstance(passes, str)
@@ -176,6 +184,7 @@ def as_graph(
     """The graph of a model, with sizes bound. Raises `ModelError`, `InputError`, `UnsupportedError`."""
     if not isinstance(model, Graph):
         return lift(model, shapes=shapes, dims=dims)
+    check_sizes(shapes, dims)
     values = dict(dims or {})
     for name, shape in (shapes or {}).items():
         value = next((value for value in model.inputs if value.name == name), None)

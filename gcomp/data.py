@@ -145,7 +145,7 @@ def _batches(path: Path, port: PortLike, array: Array) -> list[Array]:
         for want, got in zip(port.shape[1:], array.shape[1:], strict=False)
     )
     batch = port.shape[0] if port.shape else None
-    if fits and not isinstance(batch, int):
+    if fits and (not isinstance(batch, int) or batch == len(array)):
         return [array]
     if not fits or not batch or not len(array) or len(array) % batch:
         raise InputError(f"{path}: {port.name} is {describe(port)}, the file holds {_described(array)}")

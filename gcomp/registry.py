@@ -16,6 +16,9 @@ from .diagnostics import InputError
 
 Kind = Literal["passes", "backends"]
 
+LOOSE = "gcomp_pass_file_"
+"""What the names of modules of pass files begin with."""
+
 _SINGULAR: dict[str, str] = {"passes": "pass", "backends": "target"}
 
 
@@ -65,7 +68,7 @@ def load_pass_file(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: a pass is a Python file, and there is none")
-    module = ModuleType(f"gcomp_pass_file_{path.stem}")
+    module = ModuleType(LOOSE + path.stem)
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where dataclasses look for what annotations name
     try:

@@ -170,11 +170,17 @@ class Record(Watcher):
     def refused(self, rule: str, root: Op, reason: str, looks: int) -> None:
         self.refusals[rule, root] = reason, looks
 
-    def misses(self) -> list[Miss]:
-        """The last refusal of each rule on each operator that remained, nearest to success first."""
-        told = [
-            Miss(rule, format_op(root), root.origin, reason, looks)
-            for (rule, root), (reason, looks) in self.refusals.items()
-            if root.parent is not None
+    def misses(self, rule: str | None = None, most: int | None = None) -> list[Miss]:
+        """The last refusal of each rule, or of `rule`, on each operator that remained.
+
+        Those nearest to success come first, `most` of them.
+        """
+        remaining = [
+            (name, root, reason, looks)
+            for (name, root), (reason, looks) in self.refusals.items()
+            if root.parent is not None and rule in (None, name)
         ]
-        return sorted(told, key=lambda miss: -miss.looks)
+        nearest = sorted(remaining, key=lambda miss: -miss[3])[:most]
+        return [
+            Miss(name, format_op(root), root.origin, reason, looks) for name, root, reason, looks in nearest
+        ]

@@ -52,8 +52,9 @@ def _merge(graph: Graph) -> None:
         if first is None:
             alike.append(op)
         else:
-            first.origin = tuple(dict.fromkeys((*first.origin, *op.origin)))
             supersede(op, first.results, [])
+            if op.parent is None:
+                first.origin = tuple(dict.fromkeys((*first.origin, *op.origin)))
 
 
 def _key(op: Op) -> Hashable:

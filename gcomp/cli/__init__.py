@@ -13,7 +13,7 @@ from ..diagnostics import GcompError
 
 VERBS = (
     *("compile", "run", "bench", "profile", "inspect"),
-    *("optimize", "quantize", "prune", "verify", "targets"),
+    *("optimize", "quantize", "prune", "verify", "bisect", "explain", "targets"),
 )
 """In the order in which `--help` lists them."""
 

@@ -10,6 +10,7 @@ from onnx import ModelProto, defs
 
 from ..diagnostics import ModelError, UnsupportedError
 from ..ir import Graph
+from ..specialise import check_sizes
 from .files import read_model
 from .interface import Interface, bound_types
 from .nodes import Builder, Context, Scope, plain_domain
@@ -33,6 +34,7 @@ def lift(
     all nodes that gcomp has no operator for, `InputError` for sizes that do not fit, `InferenceError` for
     operands that an operator cannot take.
     """
+    check_sizes(shapes, dims)
     proto, folder = read_model(model)
     opsets = _opsets(proto)
     interface = Interface()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ def read_model(model: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path
         return _checked(model, "the model"), None
     if isinstance(model, bytes):
         return _decoded(model, "the model"), None
+    if not isinstance(model, str | os.PathLike):
+        kind = type(model).__name__
+        raise ModelError(f"a model is a path, bytes, an onnx.ModelProto or a Graph, got {kind} {model!r:.60}")
     path = Path(model)
     try:
         data = path.read_bytes()

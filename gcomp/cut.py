@@ -1,0 +1,99 @@
+"""Part of a graph as a graph of its own, fed with what the whole graph computed there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from .data import Sample
+from .evaluate import evaluate
+from .ir import Graph, Op, Value, reads
+from .op import Constant
+from .ops import Relayout
+from .types import Array, TensorType
+
+SMALL = 64
+"""Elements of an integer tensor up to which it becomes a constant: types may depend on it, as on a shape."""
+
+
+def computed(graph: Graph, sample: Sample) -> dict[Value, Array]:
+    """Every value of `graph`, regions left out, by the reference."""
+    arrays: dict[Value, Array] = {}
+    evaluate(graph, sample, keep=arrays.__setitem__)
+    return arrays
+
+
+def workers(graph: Graph) -> list[Op]:
+    """The operators that are no constants, in order."""
+    return [op for op in graph.ops if not isinstance(op, Constant)]
+
+
+def part(graph: Graph, kept: Collection[Op], arrays: Mapping[Value, Array]) -> tuple[Graph, Sample]:
+    """The operators `kept` as a graph of their own, and the arrays of its inputs.
+
+    What they read of others becomes an input, or a constant where it is small and of integers; constants go
+    along. What others read, and what is an output, becomes an output. Inputs and outputs are row-major.
+    Raises `InferenceError` where an operator does not take that.
+    """
+    return _Part(graph, kept, arrays).made()
+
+
+class _Part:
+    def __init__(self, graph: Graph, kept: Collection[Op], arrays: Mapping[Value, Array]) -> None:
+        self.graph, self.kept, self.arrays = graph, set(kept), arrays
+        self.copy = Graph(graph.name)
+        self.copy.metadata = dict(graph.metadata)
+        self.values: dict[Value, Value] = {}
+        self.sample: Sample = {}
+        self.names: set[str] = set()
+
+    def made(self) -> tuple[Graph, Sample]:
+        ops = [op for op in self.graph.ops if op in self.kept]
+        for op in ops:
+            for value in reads(op):
+                if value not in self.values:
+                    self.values[value] = self.brought(value)
+            new = self.copy.add(op.clone(self.values))
+            self.values.update(zip(op.results, new.results, strict=True))
+        made = [value for op in ops for value in op.results]
+        read = [value for value in made if self.is_read_outside(value)]
+        for value in read or made[-1:]:
+            mine = self.values[value]
+            self.copy.outputs.append(
+                mine if mine.type.layout is None else self.copy.add(Relayout(mine, None)).result
+            )
+            self.copy.output_names.append(self.name(self.output_name(value)))
+        return self.copy, self.sample
+
+    def brought(self, value: Value) -> Value:
+        """What stands for a value of an operator that is not kept."""
+        array = self.arrays[value]
+        if isinstance(value.owner, Constant):
+            mine = self.copy.add(value.owner.clone({})).result
+        elif isinstance(value.owner, Op) and value.type.dtype.is_integer and array.size <= SMALL:
+            mine = self.copy.add(Constant(array)).result
+        else:
+            mine = self.copy.add_input(
+                TensorType(value.type.dtype, array.shape), self.name(value.name or f"x{len(self.sample)}")
+            )
+            self.sample[mine.name] = array
+        layout = value.type.layout
+        return mine if mine.type.layout == layout else self.copy.add(Relayout(mine, layout)).result
+
+    def is_read_outside(self, value: Value) -> bool:
+        return value in self.graph.outputs or any(
+            user not in self.kept and user.parent is self.graph for user in value.users
+        )
+
+    def output_name(self, value: Value) -> str:
+        if value in self.graph.outputs:
+            return self.graph.output_names[self.graph.outputs.index(value)]
+        return value.name or f"y{len(self.copy.outputs)}"
+
+    def name(self, wanted: str) -> str:
+        """`wanted`, or that with a number if there is an input or output of that name already."""
+        name, number = wanted, 0
+        while name in self.names:
+            number += 1
+            name = f"{wanted}_{number}"
+        self.names.add(name)
+        return name

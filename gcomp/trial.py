@@ -1,0 +1,140 @@
+"""Runs a graph two ways and says how the results differ: by reference, after passes, compiled, by a peer."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from .compiler import compile, optimize
+from .data import Sample
+from .diagnostics import GcompError, InputError, ModelError, UnsupportedError
+from .ir import Graph
+from .peers import onnx_runtime
+from .pipeline import Pass, print_pipeline
+from .registry import LOOSE
+from .save import save_onnx
+from .target import Target
+from .tolerance import mismatch
+from .types import Array
+from .verify import reference
+
+CANNOT = (InputError, ModelError, UnsupportedError)
+"""Errors that say what cannot be done: no faults."""
+
+
+class Way(Protocol):
+    """A way to run graphs. `text` is Python for its outputs of the model at the path MODEL on `sample`."""
+
+    @property
+    def text(self) -> str: ...
+
+    def run(self, graph: Graph, sample: Sample) -> list[Array]:
+        """The outputs. Raises `GcompError`."""
+        ...
+
+
+@dataclass(frozen=True)
+class ByReference:
+    """By the operators' references, after passes if there are any."""
+
+    passes: tuple[Pass, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return _call("reference", self.passes)
+
+    def run(self, graph: Graph, sample: Sample) -> list[Array]:
+        return reference(optimize(graph, self.passes) if self.passes else graph)(sample)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """By code for a target, after passes."""
+
+    target: Target
+    passes: tuple[Pass, ...]
+
+    @property
+    def text(self) -> str:
+        return _call(print_pipeline([cast(Any, self.target)]), self.passes)
+
+    def run(self, graph: Graph, sample: Sample) -> list[Array]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that operators run on the host is said when a user compiles
+            module = compile(graph, self.target, passes=self.passes)
+        return list(module.run(sample).values())
+
+
+@dataclass(frozen=True)
+class ByOnnxRuntime:
+    """By ONNX Runtime, fully optimised."""
+
+    text: str = "onnx_runtime(MODEL)(sample)"
+
+    def run(self, graph: Graph, sample: Sample) -> list[Array]:
+        return onnx_runtime(save_onnx(graph).SerializeToString())(sample)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Results that differ, or an error; `kind` is the error's class, `differs` without one."""
+
+    kind: str
+    complaint: str
+
+
+Judge = Callable[[Graph, Sample], Failure | None]
+
+
+def differing(actual: Sequence[Array], expected: Sequence[Array], names: Sequence[str], rung: str) -> str:
+    """How the first output that differs does, in words; empty if none does."""
+    told = (
+        f"{name}: {complaint}"
+        for name, mine, its in zip(names, actual, expected, strict=True)
+        if (complaint := mismatch(mine, its, rung))
+    )
+    return next(told, "")
+
+
+def attempt(
+    run: Callable[[], Sequence[Array]], expected: Sequence[Array], names: Sequence[str], rung: str
+) -> Failure | None:
+    """What is wrong with the results of `run`. Raises errors that are no faults."""
+    try:
+        complaint = differing(run(), expected, names, rung)
+    except CANNOT:
+        raise
+    except GcompError as error:
+        return Failure(type(error).__name__, str(error))
+    return Failure("differs", complaint) if complaint else None
+
+
+def compared(truth: Way, suspect: Way, rung: str) -> Judge:
+    """What is wrong with `suspect` on a graph, `truth` being right."""
+
+    def judge(graph: Graph, sample: Sample) -> Failure | None:
+        expected = truth.run(graph, sample)
+        return attempt(lambda: suspect.run(graph, sample), expected, graph.output_names, rung)
+
+    return judge
+
+
+def loose_file(one: Pass) -> Path | None:
+    """The file that a pass was loaded from, if it is no part of a distribution."""
+    for name, module in sys.modules.items():
+        if name.startswith(LOOSE) and getattr(getattr(module, "PASS", None), "name", "") == one.name:
+            return Path(str(module.__file__))
+    return None
+
+
+def _call(target: str, passes: tuple[Pass, ...]) -> str:
+    text = repr(print_pipeline(passes))
+    files = {one.name: file.name for one in passes if (file := loose_file(one))}
+    if files:
+        known = ", ".join(f"{name!r}: load_pass_file(HERE / {file!r})" for name, file in files.items())
+        text = f"parse_pipeline({text}, {{{known}}})"
+    return f"list(gcomp.compile(MODEL, target={target!r}, passes={text}).run(sample).values())"
