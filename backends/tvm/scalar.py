@@ -227,6 +227,8 @@ def convert(a: Tir, of: DType, to: DType) -> Tir:
         return _truncated(a, of, to)
     if {of, to} == {F32, BF16}:
         return a
+    if isinstance(a, tirx.IntImm):  # TVM would take the bits of a cast that it folds to zero for a pointer
+        return number(int(a.value), to) if to.is_float else _folded("add", int(a.value), 0, to)
     return tirx.Cast(tir_name(to), a)
 
 
