@@ -26,13 +26,7 @@ if TYPE_CHECKING:
     help="Who is right.",
 )
 @click.option("--tolerance", help="exact, close, approximate, reduced, quantized or sampled.")
-@click.option(
-    "--effort",
-    type=click.IntRange(0),
-    default=400,
-    show_default=True,
-    help="Runs that making the model small may take.",
-)
+@click.option("--effort", type=click.IntRange(0), help="Runs that making the model small may take.")
 @click.option(
     "-o",
     "--output",
@@ -49,7 +43,7 @@ def command(
     data: Data,
     against: Against,
     tolerance: str | None,
-    effort: int,
+    effort: int | None,
     output: Path,
     as_json: bool,
 ) -> None:
@@ -58,7 +52,7 @@ def command(
     It names the first step of a pass after which the results leave the tolerance, or else the first kernel.
     Exit status 1 if something is wrong, 0 if the model agrees.
     """
-    from ..bisect import bisect
+    from ..bisect import EFFORT, bisect
     from ..target import ports
 
     graph = recipe.source.graph()
@@ -72,7 +66,7 @@ def command(
             data=sample,
             against=against,
             tolerance=tolerance,
-            effort=effort,
+            effort=EFFORT if effort is None else effort,
         )
     files = found.repro.save(output) if found.repro is not None else []
     notes = [f"inputs are synthetic, of seed {data.seed}"] if data.path is None else []

@@ -18,11 +18,9 @@ if TYPE_CHECKING:
 @click.command()
 @takes_recipe
 @click.option("--rule", metavar="NAME", help="Tell of this rule alone.")
-@click.option(
-    "--misses", type=click.IntRange(0), default=3, show_default=True, help="Misses to tell of each rule."
-)
+@click.option("--misses", type=click.IntRange(0), help="How many misses to tell of each rule.")
 @as_json
-def command(recipe: Recipe, rule: str | None, misses: int, as_json: bool) -> None:
+def command(recipe: Recipe, rule: str | None, misses: int | None, as_json: bool) -> None:
     """Tell what became of MODEL.
 
     For each rule of the passes: where it fired, and where it nearly did and why not; and for each kernel the
@@ -30,7 +28,7 @@ def command(recipe: Recipe, rule: str | None, misses: int, as_json: bool) -> Non
     pass alone, with the graph before and after it.
     """
     from ..diagnostics import InputError
-    from ..explain import explain
+    from ..explain import MOST, explain
     from ..trial import loose_file
 
     loose = tuple(path for path in recipe.files if path.suffix == ".py")
@@ -45,7 +43,7 @@ def command(recipe: Recipe, rule: str | None, misses: int, as_json: bool) -> Non
             passes=pipeline,
             precision=recipe.precision,
             show=chosen,
-            most=misses,
+            most=MOST if misses is None else misses,
             kernels=not chosen and rule is None,
         )
     ran = list(dict.fromkeys(story.name for story in found.passes))
