@@ -193,6 +193,22 @@ def test_a_rule_that_raises_is_found_too() -> None:
     assert found.repro is not None and [op.kind for op in found.repro.case.graph.ops] == ["Softmax"]
 
 
+def test_a_step_that_ends_in_an_error_is_found_too() -> None:
+    @rewrite
+    def drop(op: Identity) -> Value:
+        return op.x
+
+    @rewrite
+    def circular(op: Softmax) -> Abs:
+        return Abs(op.result)
+
+    found = bisect(network(), "reference", passes=[RewritePass("bad", [drop, circular])])
+    assert found.culprit is not None and found.repro is not None and found.verified
+    assert (found.culprit.rule, found.culprit.origin) == ("circular", ("softmax60",))
+    assert "leads to an error: Abs reads what it replaces" in found.culprit.complaint
+    assert found.repro.nodes == 1
+
+
 def test_a_wrong_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Sigmoid, "function", "tanh")
     found = bisect(network())
