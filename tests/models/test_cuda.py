@@ -8,7 +8,11 @@ import pytest
 
 import gcomp
 from gcomp.backends.llvm import CUDA
+from gcomp.backends.llvm.cuda.build import build
+from gcomp.backends.llvm.cuda.codegen import compiled, joined
 from gcomp.compiler import optimize
+from gcomp.plan import plan
+from tests.assembler import assembled
 from tests.emulated_gpu import EmulatedLibrary, emulated
 from tests.models.model_rule import NAMES, trained_model
 from tests.models.test_native import complaints, shapes_of
@@ -21,6 +25,17 @@ def test_gpu_kernels_keep_the_model_rule(models_dir: Path, name: str) -> None:
     library = EmulatedLibrary()
     assert complaints(model, emulated(graph, "sm_80", library)) == []
     assert library.launched
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_ptxas_takes_the_kernels_of_models(models_dir: Path, arch: str, tmp_path: Path) -> None:
+    texts: dict[str, str] = {}
+    for name in NAMES:
+        model = trained_model(models_dir, name)
+        graph = optimize(gcomp.lift(model.path, shapes=shapes_of(model)), CUDA().pipeline)
+        texts.update(build(plan(graph), arch, name).texts)
+    facts = assembled(joined(compiled(list(texts.values()), arch)), arch, tmp_path)
+    assert facts.keys() == texts.keys() and len(texts) > 100
 
 
 @pytest.mark.gpu

@@ -114,6 +114,23 @@ def test_saved_and_loaded_again(tmp_path: Path) -> None:
         again.save(tmp_path / "b.tvm.so")
 
 
+QUANTIZED = """
+graph "weights" () -> (%y "y") {
+  %w = Constant {value=i8[2] dense<3, -4>}
+  %scale = Constant {value=f32[] dense<0.5>}
+  %zero = Constant {value=i8[] dense<0>}
+  %y = DequantizeLinear(%w, %scale, %zero) : f32[2]
+}
+"""
+
+
+@needs_tvm
+@pytest.mark.tvm
+def test_a_zero_point_that_is_known_to_be_zero() -> None:
+    module = target.TVM().build(gcomp.parse(QUANTIZED), name="weights", threads=1, host_steps=False)
+    assert module()[0].tolist() == [1.5, -2.0]
+
+
 @needs_tvm
 @pytest.mark.tvm
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
