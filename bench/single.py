@@ -153,11 +153,11 @@ def logical(memory: Array, type: TensorType) -> Array:
 
 
 def empty(type: TensorType) -> Array:
-    """Aligned memory for a tensor, filled with NaN so that what is never written shows."""
+    """Aligned memory for a tensor, filled with NaN, or 77, so that what is never written shows."""
     shape = TensorType(type.dtype, type.physical).static_shape
     size = int(np.prod(shape)) * type.dtype.bytes
     memory: Array = aligned(max(size, 1))[:size].view(type.dtype.numpy).reshape(shape)
-    memory[...] = np.nan if type.dtype.is_float else 0
+    memory[...] = np.nan if type.dtype.is_float else 77
     return memory
 
 

@@ -16,8 +16,8 @@ from gcomp.types import I64
 
 @dataclass(frozen=True)
 class Fuse:
-    """Makes a `Group` of an anchor, an operator that sums, and the element-wise operators after it; and of
-    element-wise operators among themselves.
+    """Makes a `Group` of an anchor, an operator that sums, and the element-wise operators after it, with what
+    widens their other operands; and of element-wise operators among themselves.
 
     A group has one result, that of its last operator, and stands in its place: no value can leave the group
     and come back. All members have the shape and layout of the anchor's result, so that nothing is computed
@@ -40,8 +40,7 @@ class Fuse:
             for op in graph.ops:
                 if roles[op] == "anchor" == wanted or (wanted == "pointwise" and op in free):
                     members = self._grown(op, free)
-                    if wanted == "pointwise":
-                        members = self._with_producers(members, free)
+                    members = self._with_producers(members, free, wanted == "anchor")
                     if len(members) > 1:
                         groups.append(sorted(members, key=places.__getitem__))
                         free = {op: place for op, place in free.items() if op not in members}
@@ -62,8 +61,11 @@ class Fuse:
                 best = members
         return best
 
-    def _with_producers(self, members: list[Op], free: dict[Op, int]) -> list[Op]:
-        """`members` and the element-wise operators whose results only they read."""
+    def _with_producers(self, members: list[Op], free: dict[Op, int], widening: bool) -> list[Op]:
+        """`members` and the element-wise operators whose results only they read.
+
+        With `widening`, only those that read fewer bytes than they write, as a DequantizeLinear.
+        """
         found = list(members)
         for op in found:
             for value in op.inputs:
@@ -74,6 +76,7 @@ class Fuse:
                     and len(found) < self.size
                     and _fits(producer, members[-1].results[0], found)
                     and _is_inside(value, found)
+                    and (not widening or _widens(producer))
                 ):
                     found.append(producer)
         return found
@@ -153,6 +156,12 @@ def _fits(op: Op, result: Value, members: list[Op]) -> bool:
         value.owner in members or value.type.shape != shape or value.type.layout == layout
         for value in op.inputs
     )
+
+
+def _widens(op: Op) -> bool:
+    """Whether the operands of the result's shape take fewer bytes than the result."""
+    result = op.results[0].type
+    return sum(x.type.dtype.bytes for x in op.inputs if x.type.shape == result.shape) < result.dtype.bytes
 
 
 def _is_read(value: Value) -> bool:

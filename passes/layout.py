@@ -10,9 +10,12 @@ from gcomp.ir import Graph, Op, Value
 from gcomp.kernel import Compute, Expr, Literal_, Load, Reduce, Select, inlined, walk
 from gcomp.lowering import lower_op
 from gcomp.op import Constant, Operator
-from gcomp.ops import Concat, Conv, Group, Relayout
+from gcomp.ops import Concat, Conv, ConvInteger, Group, Relayout
 from gcomp.rewrite import erase, open_regions, restore_users
-from gcomp.types import F32, Layout, channels_last
+from gcomp.types import F32, I8, I32, U8, Layout, channels_last
+
+TOGETHER = 4
+"""Channels of bytes that are multiplied at once."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,9 @@ class ChannelsLast:
 
     A `Relayout` stands wherever another layout is needed: before a view, before an operator that mixes
     channels, and before outputs. What copies anyway, as Transpose, reads what there is and writes row-major.
-    A convolution of few channels, as the first of a network, reads row-major. Layouts change only the speed:
-    every operator means the same whatever the layouts of its operands.
+    A convolution of few channels, as the first of a network, reads f32 row-major and bytes in blocks as small
+    as are multiplied at once. Layouts change only the speed: every operator means the same whatever the
+    layouts of its operands.
     """
 
     name: str = field(default="layout", init=False)
@@ -70,9 +74,10 @@ class ChannelsLast:
         plain = [None for _ in op.operands]
         if isinstance(op, Group):
             return [value.type.layout for value in op.body.inputs], op.result.type.layout
-        if isinstance(op, Conv) and _is_image(op.result) and (op.group == 1 or _is_depthwise(op)):
-            few = op.x.type.layout is None and op.group == 1 and _channels(op.x) < self.block // 2
-            return [None if few else blocked, *plain[1:]], blocked
+        if isinstance(op, Conv | ConvInteger) and _is_image(op.result) and self._fills_vectors(op):
+            least = None if op.x.type.dtype == F32 else channels_last(4, TOGETHER)
+            few = op.x.type.layout in (None, least) and op.group == 1 and _channels(op.x) < self.block // 2
+            return [least if few else blocked, *plain[1:]], blocked
         if not any(value.type.layout == blocked for value in op.inputs):
             return plain, None
         if isinstance(op, Concat):
@@ -92,6 +97,12 @@ class ChannelsLast:
             or any(_is_point(value) and value.type.layout == blocked for value in op.inputs)
         )
         return operands, blocked if wide and _is_image(result) else None
+
+    def _fills_vectors(self, op: Conv | ConvInteger) -> bool:
+        """Whether each group has whole blocks of channels, or a single one as in a depthwise convolution."""
+        sizes = {_channels(op.x), _channels(op.result)}
+        whole = all(size % (op.group * self.block) == 0 for size in sizes)
+        return op.group == 1 or sizes == {op.group} or whole
 
     def _read(self, value: Value | None, blocked: Layout) -> Layout | None:
         """How an operator that keeps channels reads `value`: one pixel as it is, an image in blocks."""
@@ -179,17 +190,13 @@ def _layouts(graph: Graph) -> list[list[Layout | None]]:
 
 
 def _is_image(value: Value) -> bool:
-    """Whether `value` is f32 of batch, channels and two axes of space, with a known number of channels."""
+    """Whether `value` has a batch, channels and two axes of space, with a known number of channels."""
     type = value.type
-    return type.rank == 4 and type.dtype == F32 and isinstance(type.shape[1], int)
+    return type.rank == 4 and type.dtype in (F32, U8, I8, I32) and isinstance(type.shape[1], int)
 
 
 def _is_point(value: Value) -> bool:
     return value.type.rank == 4 and value.type.shape[2:] == (1, 1)
-
-
-def _is_depthwise(op: Conv) -> bool:
-    return op.group == _channels(op.x) == _channels(op.result)
 
 
 def _channels(value: Value) -> int:

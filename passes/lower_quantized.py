@@ -31,6 +31,7 @@ from gcomp.rewrite import (
     RewritePass,
     altered,
     constant,
+    either_order,
     made_by,
     only_user,
     require,
@@ -115,21 +116,69 @@ def fold_scale(op: QuantizeLinear) -> QuantizeLinear:
     A result that lies halfway between two steps may go to the other one.
     """
     relu = op.x.producer if isinstance(op.x.producer, Relu) else None
-    scaled = made_by(relu.x if relu else op.x, Mul)
-    for value in (op.x, scaled.result):
+    product = scaled_sums(made_by(relu.x if relu else op.x, Mul))
+    only_user(op.x)
+    return in_steps(op, rescaled_by(product, step_of(op)), relu)
+
+
+@rewrite
+def fold_scale_of_sum(op: QuantizeLinear) -> QuantizeLinear:
+    """Q(Add(Mul(Cast(sums), scales), y), scale) -> Q(Add(Mul(Cast(sums), scales / scale), y / scale), 1)
+
+    perhaps with a Relu between. The scale of `y` takes up the factor if it is DQ(x), which is not read again.
+    """
+    relu = op.x.producer if isinstance(op.x.producer, Relu) else None
+    total = made_by(relu.x if relu else op.x, Add)
+    product, other = either_order(total, Mul)
+    product, step = scaled_sums(product), step_of(op)
+    for value in (op.x, total.result):
         only_user(value)
-    sums = made_by(scaled.lhs, Cast)
-    require(sums.x.type.dtype == I32, "sums of integers")
-    factors, scale = constant(scaled.rhs), constant(op.scale)
+    addend = other.producer
+    if isinstance(addend, DequantizeLinear) and addend.scale.type.size == 1:
+        addend = altered(addend, scale=Constant(divided(constant(addend.scale), step)).result)
+    elif isinstance(other.owner, Constant):
+        addend = Constant(divided(constant(other), step))
+    else:
+        addend = Mul(other, Constant(divided(np.ones((), np.float32), step)).result)
+    return in_steps(op, Add(rescaled_by(product, step).result, addend.results[0]), relu)
+
+
+def scaled_sums(product: Mul) -> Mul:
+    """`product`, which has to be that of integer sums and constant scales, read once."""
+    sums = made_by(product.lhs, Cast).x.type.dtype, product.result.type.dtype
+    require(sums == (I32, F32), "sums of integers, scaled in f32")
+    constant(product.rhs)
+    only_user(product.result)
+    return product
+
+
+def step_of(op: QuantizeLinear) -> Array:
+    """The scale of `op`, which has to be a single one that is left to fold."""
+    scale = constant(op.scale)
     require(scale.size == 1 and scale.dtype == np.float32 and scale.item() > 0, "one positive scale")
     require(scale.item() != 1, "a scale that is left to fold")
+    return scale.reshape(())
+
+
+def divided(factors: Array, step: Array) -> Array:
+    """The factors in steps of `step`, which have to be finite."""
     with np.errstate(over="ignore"):
-        folded = np.asarray(factors / scale.reshape(()), np.float32)
+        folded = np.asarray(factors / step, np.float32)
     require(bool(np.isfinite(folded).all()), "finite factors")
-    product: Operator = Mul(sums.result, Constant(folded).result)
+    return folded
+
+
+def rescaled_by(product: Mul, step: Array) -> Mul:
+    """`product` in steps of `step`."""
+    return altered(product, rhs=Constant(divided(constant(product.rhs), step)).result)
+
+
+def in_steps(op: QuantizeLinear, steps: Operator, relu: Relu | None) -> QuantizeLinear:
+    """`op` of what counts its steps already, after a Relu if there was one."""
     if relu is not None:
-        product = Relu(product.results[0])
-    return altered(op, x=product.results[0], scale=Constant(np.ones_like(scale)).result)
+        steps = Relu(steps.results[0])
+    one = Constant(np.ones_like(constant(op.scale)))
+    return altered(op, x=steps.results[0], scale=one.result)
 
 
 def activation(value: Value) -> tuple[Value, Array, Value | None]:
@@ -203,5 +252,6 @@ PASS = RewritePass(
         quantize_again,
         drop_relu,
         fold_scale,
+        fold_scale_of_sum,
     ],
 )

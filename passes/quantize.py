@@ -9,7 +9,7 @@ import numpy as np
 
 from gcomp.ir import Graph, Op, Value
 from gcomp.op import Constant, constant_value
-from gcomp.ops import Conv, DequantizeLinear, Gemm, MatMul, QuantizeLinear
+from gcomp.ops import Add, Conv, DequantizeLinear, Gemm, MatMul, QuantizeLinear
 from gcomp.types import F32, Array
 
 RANGES = "ranges"
@@ -22,7 +22,8 @@ BIAS_LIMIT = 2.0**30
 @dataclass(frozen=True)
 class Quantize:
     """Puts Q and DQ before the first operand of each Conv, Gemm and MatMul of constant weights, where the
-    operand's range is known, and its weights and bias into integers behind DQ.
+    operand's range is known, and its weights and bias into integers behind DQ. A sum of such an operand, as
+    past a residual block, reads it after DQ too.
 
     Activations are u8 with a zero point, or i8 if `signed`, with one scale for a tensor; weights are i8 with
     a scale per output channel and no zero point; biases are i32 in steps of both scales. The ranges are taken
@@ -47,7 +48,18 @@ class Quantize:
                 done[x] = self._activation(graph, op, x, ranges[x.name])
             put_weights(graph, op, w, done[x][1])
             op.replace_operand(x, done[x][0])
+        self._share(graph, {x: restored for x, (restored, _) in done.items()})
         return True
+
+    def _share(self, graph: Graph, done: Mapping[Value, Value]) -> None:
+        """Lets each Add after DQ(Q(x)) read that instead of x, so that only bytes have to be stored."""
+        known: dict[Value, Value] = {}
+        after = {restored: x for x, restored in done.items()}
+        for op in graph.ops:
+            for x in op.inputs if isinstance(op, Add) else ():
+                if x in known:
+                    op.replace_operand(x, known[x])
+            known.update((after[value], value) for value in op.results if value in after)
 
     def _activation(self, graph: Graph, op: Op, x: Value, range: Sequence[float]) -> tuple[Value, np.float32]:
         """`x` after Q and DQ, which stand before `op`, and its scale."""

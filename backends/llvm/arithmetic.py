@@ -132,8 +132,23 @@ def _divide(fn: Function, x: e.Binary, a: Value, b: Value, type: str, lanes: int
     return fn.value(f"select {test} {by_zero}, {type} {nought}, {type} {result}")
 
 
-def convert(fn: Function, a: Value, of: DType, to: DType, lanes: int) -> Value:
-    """A value of type `of` as one of type `to`, by the rules of `expr.Cast`."""
+def is_clamped(x: e.Expr, dtype: DType) -> bool:
+    """Whether `x` is `min(max(y, low), high)` with both limits in the range of a narrow integer type."""
+    match x:
+        case e.Binary("min", e.Binary("max", _, e.Literal_(value=low)), e.Literal_(value=high)):
+            if not dtype.is_integer or dtype.bytes > 2:  # f32 holds the limits of these exactly
+                return False
+            limits = np.iinfo(dtype.numpy)
+            return limits.min <= low <= high <= limits.max
+        case _:
+            return False
+
+
+def convert(fn: Function, a: Value, of: DType, to: DType, lanes: int, fits: bool = False) -> Value:
+    """A value of type `of` as one of type `to`, by the rules of `expr.Cast`.
+
+    `fits` says that it is known to lie within the range of `to`, or to be NaN.
+    """
     source, target = vector(scalar(of), lanes), vector(scalar(to), lanes)
     if to.name == "bool":
         nought = zero(of, lanes)
@@ -150,7 +165,7 @@ def convert(fn: Function, a: Value, of: DType, to: DType, lanes: int) -> Value:
             return _to_bfloat(fn, a, lanes)
         return fn.value(f"{'fpext' if of.bytes < to.bytes else 'fptrunc'} {source} {a} to {target}")
     if of.is_float:
-        return _truncated(fn, a, of, to, lanes)
+        return _truncated(fn, a, of, to, lanes, fits)
     if to.is_float:
         return fn.value(f"{'si' if of.is_signed else 'ui'}tofp {source} {a} to {target}")
     if of.name == "bool" or of.bytes < to.bytes:
@@ -177,11 +192,15 @@ def _to_bfloat(fn: Function, a: Value, lanes: int) -> Value:
     return fn.value(f"bitcast {short} {halved} to {vector('bfloat', lanes)}")
 
 
-def _truncated(fn: Function, a: Value, of: DType, to: DType, lanes: int) -> Value:
+def _truncated(fn: Function, a: Value, of: DType, to: DType, lanes: int, fits: bool) -> Value:
     """A float as an integer, NaN as 0, saturating; LLVM's own intrinsic is scalar code on some processors."""
     if of.bytes < 4:
         a, of = convert(fn, a, of, F32, lanes), F32
     source, target, test = vector(scalar(of), lanes), vector(scalar(to), lanes), vector("i1", lanes)
+    if fits:
+        number_ = fn.value(f"fcmp ord {source} {a}, {a}")
+        safe = fn.value(f"select {test} {number_}, {source} {a}, {source} {zero(of, lanes)}")
+        return fn.value(f"fpto{'s' if to.is_signed else 'u'}i {source} {safe} to {target}")
     limits = np.iinfo(to.numpy)
     ceiling = float(limits.max) + 1.0 if to.bytes * 8 > 24 else float(limits.max)
     low, high = (fn.splat(number(x, of), scalar(of), lanes) for x in (float(limits.min), ceiling))

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 from gcomp.expr import Checked, Expr, Var
-from gcomp.kernel import Compute, Kernel, walk
+from gcomp.kernel import Compute, Kernel, Literal_, walk
 from gcomp.op import Operator, Storage
 from gcomp.tensor import Reduce, Tensor
 from gcomp.types import I64, Array, TensorType
@@ -90,7 +90,7 @@ class Problem:
         return None if place is None else self.operands[place]
 
 
-INLINE_LIMIT = 12
+INLINE_LIMIT = 24
 """Epilogues of more distinct sub-expressions are functions: code stays small, and compiles fast.
 
 The accumulators that live across the call are saved and loaded once each, as they would be for a loop over
@@ -159,10 +159,11 @@ class Epilogue:
 
     @cached_property
     def _is_long(self) -> bool:
-        """Whether it computes much; where its operands lie does not count."""
+        """Whether it computes much; literals, and where its operands lie, do not count."""
         if self._value is None:
             return False
-        return sum(1 for part in walk(self._value) if part.dtype != I64) > INLINE_LIMIT
+        parts = [part for part in walk(self._value) if part.dtype != I64 and not isinstance(part, Literal_)]
+        return len(parts) > INLINE_LIMIT
 
     def _call(
         self, value: Value, index: Sequence[Value], lane_axis: int, lanes: int, active: int | None

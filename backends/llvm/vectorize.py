@@ -14,7 +14,7 @@ from gcomp.native import ErrorCode
 from gcomp.types import BOOL, I64
 
 from .access import Element, at_zero, coefficient
-from .arithmetic import binary, combine, convert, unary, zero
+from .arithmetic import binary, combine, convert, is_clamped, unary, zero
 from .emit import Function, Value, mangled, number, scalar, vector
 
 
@@ -107,7 +107,9 @@ class Evaluator:
                     f"select {test} {condition}, {wide} {self._at(x.then, x)}, {wide} {self._at(x.other, x)}"
                 )
             case k.Cast():
-                return convert(self.fn, self(x.x), x.x.dtype, x.dtype, self.width(x))
+                return convert(
+                    self.fn, self(x.x), x.x.dtype, x.dtype, self.width(x), is_clamped(x.x, x.dtype)
+                )
             case k.Bitcast() if BOOL not in (x.dtype, x.x.dtype):
                 lanes = self.width(x)
                 source, target = vector(scalar(x.x.dtype), lanes), vector(scalar(x.dtype), lanes)

@@ -102,8 +102,8 @@ class QuantizeLinear(Quantization):
 
         def element(*index: Expr) -> Expr:
             steps = unary("round", cast(x[index], F32) / cast(self.own(scale, index), F32))
-            if zero_point is not None:
-                steps = steps + cast(self.own(zero_point, index), F32)
+            if zero_point is not None:  # less its negative: unlike x + 0.0, x - 0.0 is x, whatever x is
+                steps = steps - cast(literal(0, I32) - cast(self.own(zero_point, index), I32), F32)
             return saturated(steps, type.dtype)
 
         return k.compute(type, element)

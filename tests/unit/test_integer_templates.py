@@ -10,23 +10,27 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bench.single import Single, empty, problem_for, single
+from bench.single import Single, empty, in_memory, logical, problem_for, single
 from gcomp.backends.llvm.cpu import Cpu, from_options, host
 from gcomp.expr import Expr
 from gcomp.op import Operator, argument, constant
 from gcomp.ops.integer import ConvInteger
 from gcomp.ops.linear import MatMulInteger
+from gcomp.ops.pool import MaxPool
 from gcomp.tensor import Tensor
-from gcomp.types import I8, I32, U8, Array, DType, TensorType
+from gcomp.types import F32, I8, I32, U8, Array, DType, Layout, TensorType, channels_last
 
 
 def processors() -> Iterator[Any]:
-    """Those that add four products at once and that this machine can act as."""
+    """Those that this machine can act as, one for each way to multiply bytes."""
     mine = host()
-    if mine.arch == "x86_64" and mine.has("avx512vnni", "avx512vl"):
+    if mine.arch != "x86_64":
         yield pytest.param(mine, id=mine.name)
-    if mine.arch == "x86_64" and mine.has("avxvnni"):
-        yield pytest.param(from_options({"cpu": "alderlake"}), id="avxvnni")
+        return
+    for name in ("x86-64", "haswell", "alderlake", "skylake-avx512", "cascadelake"):
+        cpu = from_options({"cpu": name})
+        if mine.has(*cpu.features):
+            yield pytest.param(cpu, id=name)
 
 
 every_processor = pytest.mark.parametrize("cpu", list(processors()))
@@ -46,22 +50,34 @@ def numbers(seed: int, dtype: DType, *shape: int) -> Array:
 
 
 def run(kernel: Single, arrays: Sequence[Array]) -> Array:
+    """The logical result for logical operands, each laid out as the kernel reads it."""
     problem = kernel.problem
-    memory = [np.ascontiguousarray(array) for array in arrays]
+    memory = [
+        array if view is None else in_memory(array, view.type)
+        for view, array in zip(problem.operands, arrays, strict=True)
+    ]
     out = empty(problem.results[0].type)
     assert kernel.load()([*memory, out])() == 0
-    return out
+    return logical(out, problem.results[0].type)
 
 
-def check(op: Operator, cpu: Cpu, arrays: Sequence[Array | None], axis: int) -> None:
-    """A template takes `op`, alone and with a bias along `axis` and another sum behind it; both are exact."""
+def check(
+    op: Operator,
+    cpu: Cpu,
+    arrays: Sequence[Array | None],
+    layout: Layout | None = None,
+    result_layout: Layout | None = None,
+) -> None:
+    """A template takes `op`, alone and with a bias and another sum behind it; both are exact."""
     constants = {i: array for i, array in enumerate(arrays) if i and array is not None}
     expected = np.asarray(op.reference(*arrays))
     given_ = [np.zeros(0, np.int8) if array is None else array for array in arrays]
-    kernel = single(problem_for(op, cpu, constants))
+    layouts = {0: layout} if layout else {}
+    kernel = single(problem_for(op, cpu, constants, layouts, result_layout))
     assert kernel is not None
     np.testing.assert_array_equal(run(kernel, given_), expected)
 
+    axis = 1 if isinstance(op, ConvInteger) else expected.ndim - 1
     bias = np.random.default_rng(2).integers(-(2**31), 2**31, expected.shape[axis]).astype(np.int32)
     other = np.random.default_rng(3).integers(-99, 99, expected.shape).astype(np.int32)
 
@@ -69,7 +85,7 @@ def check(op: Operator, cpu: Cpu, arrays: Sequence[Array | None], axis: int) -> 
         return y + extra[0][axes[axis]] + extra[1][tuple(axes)]
 
     extra = [TensorType(I32, bias.shape), TensorType(I32, other.shape)]
-    kernel = single(problem_for(op, cpu, constants, extra=extra, tail=tail))
+    kernel = single(problem_for(op, cpu, constants, layouts, result_layout, extra, tail))
     assert kernel is not None
     shape = [-1 if i == axis else 1 for i in range(expected.ndim)]
     np.testing.assert_array_equal(run(kernel, [*given_, bias, other]), expected + bias.reshape(shape) + other)
@@ -80,7 +96,7 @@ def check(op: Operator, cpu: Cpu, arrays: Sequence[Array | None], axis: int) -> 
 def test_matmul(cpu: Cpu, m: int, n: int, k: int, batch: int, dtype: DType) -> None:
     a, b, zero = numbers(0, dtype, batch, m, k), numbers(1, I8, k, n), numbers(m, dtype)
     op = MatMulInteger(of(dtype, batch, m, k), constant(b), constant(zero))
-    check(op, cpu, [a, b, zero, None], 2)
+    check(op, cpu, [a, b, zero, None])
 
 
 @every_processor
@@ -95,53 +111,108 @@ def test_what_no_matmul_kernel_takes(cpu: Cpu) -> None:
     assert not single(problem_for(MatMulInteger(a, constant(unsigned)), cpu, {1: unsigned}))
 
 
-def test_without_the_instruction_there_is_no_kernel() -> None:
+@every_processor
+def test_the_extremes_do_not_saturate(cpu: Cpu) -> None:
+    for number, dtype in ((255, U8), (-128, I8)):
+        a, b = np.full((3, 300), number, dtype.numpy), np.full((300, 20), -128, np.int8)
+        check(MatMulInteger(of(dtype, 3, 300), constant(b)), cpu, [a, b, None, None])
+
+
+def test_no_vectors_no_kernel() -> None:
     b = numbers(1, I8, 8, 5)
-    op = MatMulInteger(of(U8, 4, 8), constant(b))
-    for cpu in (from_options({"cpu": "haswell"}), from_options({"cpu": "x86-64"})):
-        assert not single(problem_for(op, cpu, {1: b}))
+    cpu = from_options({"triple": "thumbv7em-none-eabi", "cpu": "cortex-m4"})
+    assert not single(problem_for(MatMulInteger(of(U8, 4, 8), constant(b)), cpu, {1: b}))
+
+
+def layouts(cpu: Cpu, channels: int, group: int) -> tuple[Layout, Layout]:
+    """Those of the input, in small blocks if it has few channels, and of the result."""
+    block = cpu.lanes(F32)
+    few = channels < block // 2 and group == 1
+    return channels_last(4, 4 if few else block), channels_last(4, block)
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> dict[str, tuple[int, ...]]:
+    """The size of an image, and a convolution's attributes, kernel_shape included."""
+    space = draw(sizes), draw(st.integers(1, 40))
+    kernel, dilations = (tuple(draw(st.integers(1, most)) for _ in space) for most in (4, 2))
+    strides, pads = tuple(draw(st.integers(1, 3)) for _ in space), [draw(st.integers(0, 3)) for _ in range(4)]
+    for axis, size in enumerate(space):
+        assume(size + pads[axis] + pads[axis + 2] > (kernel[axis] - 1) * dilations[axis])
+    return {
+        "space": space,
+        "kernel_shape": kernel,
+        "dilations": dilations,
+        "strides": strides,
+        "pads": tuple(pads),
+    }
+
+
+def convolution(cpu: Cpu, x: Array, w: Array, zero: int, group: int, dtype: DType, **attributes: Any) -> None:
+    zeros = np.asarray(zero, dtype.numpy)
+    op = ConvInteger(of(dtype, *x.shape), constant(w), constant(zeros), group=group, **attributes)
+    check(op, cpu, [x, w, zeros, None], *layouts(cpu, x.shape[1], group))
 
 
 @every_processor
-@given(data=st.data(), dtype=dtypes, group=st.integers(1, 2))
-def test_convolution(cpu: Cpu, data: st.DataObject, dtype: DType, group: int) -> None:
-    draw = data.draw
-    space = [draw(sizes), draw(st.integers(1, 40))]
-    kernel, dilations = [draw(st.integers(1, 4)) for _ in space], [draw(st.integers(1, 2)) for _ in space]
-    strides, pads = [draw(st.integers(1, 3)) for _ in space], [draw(st.integers(0, 3)) for _ in range(4)]
-    for axis, size in enumerate(space):
-        assume(size + pads[axis] + pads[axis + 2] > (kernel[axis] - 1) * dilations[axis])
-    depth = draw(st.integers(1 if group == 1 else 4, 9))
-    filters, images = group * draw(st.integers(1, 20)), draw(st.integers(1, 2))
-    x, w = numbers(0, dtype, images, group * depth, *space), numbers(1, I8, filters, depth, *kernel)
-    zero = numbers(depth, dtype)
-    op = ConvInteger(
-        of(dtype, *x.shape),
-        constant(w),
-        constant(zero),
-        group=group,
-        strides=tuple(strides),
-        dilations=tuple(dilations),
-        pads=tuple(pads),
-    )
-    check(op, cpu, [x, w, zero, None], 1)
+@given(data=st.data(), dtype=dtypes, group=st.integers(1, 2), window=windows())
+def test_convolution(
+    cpu: Cpu, data: st.DataObject, dtype: DType, group: int, window: dict[str, tuple[int, ...]]
+) -> None:
+    depth = data.draw(st.integers(1, 40)) if group == 1 else cpu.lanes(F32) * data.draw(st.integers(1, 2))
+    filters = data.draw(st.integers(1, 40)) if group == 1 else depth * 2
+    images, zero = data.draw(st.integers(1, 2)), data.draw(st.sampled_from([0, 7]))
+    space = window.pop("space")
+    x = numbers(0, dtype, images, group * depth, *space)
+    w = numbers(1, I8, filters, depth, *window["kernel_shape"])
+    convolution(cpu, x, w, zero, group, dtype, **window)
+
+
+@every_processor
+@given(window=windows(), dtype=dtypes, channels=st.integers(2, 40), zero=st.sampled_from([0, 7]))
+def test_depthwise_convolution(
+    cpu: Cpu, window: dict[str, tuple[int, ...]], dtype: DType, channels: int, zero: int
+) -> None:
+    x = numbers(0, dtype, 2, channels, *window.pop("space"))
+    convolution(cpu, x, numbers(1, I8, channels, 1, *window["kernel_shape"]), zero, channels, dtype, **window)
 
 
 @every_processor
 @pytest.mark.parametrize("shape", [(1, 64, 56, 56), (1, 24, 7, 7), (2, 3, 90, 130)])
 def test_large_images_in_several_blocks(cpu: Cpu, shape: tuple[int, ...]) -> None:
-    x, w, zero = numbers(0, U8, *shape), numbers(1, I8, 20, shape[1], 3, 3), numbers(2, U8)
-    op = ConvInteger(of(U8, *shape), constant(w), constant(zero), pads=(1, 1, 1, 1))
-    check(op, cpu, [x, w, zero, None], 1)
+    x, w = numbers(0, U8, *shape), numbers(1, I8, 20, shape[1], 3, 3)
+    convolution(cpu, x, w, 77, 1, U8, pads=(1, 1, 1, 1))
+
+
+@every_processor
+@given(window=windows(), dtype=dtypes, channels=st.integers(1, 40))
+def test_largest_bytes(cpu: Cpu, window: dict[str, tuple[int, ...]], dtype: DType, channels: int) -> None:
+    x = numbers(0, dtype, 1, channels, *window.pop("space"))
+    kernel = window["kernel_shape"]
+    pads = tuple(min(pad, size - 1) for pad, size in zip(window["pads"], kernel * 2, strict=True))
+    for axis, size in enumerate(x.shape[2:]):
+        assume(size + pads[axis] + pads[axis + 2] > (kernel[axis] - 1) * window["dilations"][axis])
+    attributes: dict[str, Any] = window | {"pads": pads}
+    pool = MaxPool(of(dtype, *x.shape), **attributes)
+    layout = channels_last(4, cpu.lanes(F32))
+    code = single(problem_for(pool, cpu, None, {0: layout}, layout))
+    assert code is not None
+    np.testing.assert_array_equal(run(code, [x]), pool.reference(x))
 
 
 @every_processor
 def test_what_no_convolution_kernel_takes(cpu: Cpu) -> None:
-    w = numbers(1, I8, 8, 1, 3, 3)
-    depthwise = ConvInteger(of(U8, 1, 8, 9, 9), constant(w), group=8)
-    assert not single(problem_for(depthwise, cpu, {1: w}))
-    assert not single(problem_for(ConvInteger(of(U8, 1, 1, 9, 9), of(I8, 8, 1, 3, 3)), cpu))
-    sparse = ConvInteger(of(U8, 1, 1, 9, 9), constant(w), strides=(1, 5))
-    assert not single(problem_for(sparse, cpu, {1: w}))
-    flat = numbers(1, I8, 8, 4, 3)
-    assert not single(problem_for(ConvInteger(of(U8, 1, 4, 9), constant(flat)), cpu, {1: flat}))
+    block = channels_last(4, cpu.lanes(F32))
+    x, w = of(U8, 1, 64, 9, 9), numbers(1, I8, 64, 64, 3, 3)
+
+    def taken(op: ConvInteger, w: Array | None, layout: Layout | None = block) -> bool:
+        constants = {} if w is None else {1: w}
+        return single(problem_for(op, cpu, constants, {0: layout} if layout else {}, layout)) is not None
+
+    assert taken(ConvInteger(x, constant(w)), w)
+    assert not taken(ConvInteger(x, constant(w)), w, None)
+    assert not taken(ConvInteger(x, of(I8, *w.shape)), None)
+    unsigned = numbers(1, U8, *w.shape)
+    assert not taken(ConvInteger(x, constant(unsigned)), unsigned)
+    narrow = numbers(1, I8, 32, 2, 3, 3)
+    assert not taken(ConvInteger(x, constant(narrow), group=32), narrow)

@@ -16,7 +16,7 @@ from .frame import Frame, is_f32
 from .packing import pack
 from .schedule import choose, lanes_of
 from .tile import Contraction, Weights
-from .windows import axes_of, channels_in_memory, is_channels_last
+from .windows import axes_of, channels_in_memory, is_channels_last, outer_and_inner
 
 ANCHORS: tuple[type[Operator], ...] = (Conv,)
 
@@ -61,7 +61,8 @@ class _Convolution:
         bias = self.frame.operand(2) if self.op.b is not None else None
         w = self.frame.packed(1, self._pack)
         epilogue = self.frame.epilogue()
-        outer, inner = self._axes(epilogue)
+        height, width = axes_of(self.op.geometry, self.steps)
+        outer, inner, self.transposed = outer_and_inner(height, width, epilogue.mergeable(2, 3))
         self.tile = choose(
             self.problem.cpu,
             inner.extent,
@@ -86,23 +87,6 @@ class _Convolution:
             0, images, 1, lambda n, _: self.fn.loop(0, self.group, 1, lambda g, _: one(n, g)) and None
         )
         return self.frame.finish("conv")
-
-    def _axes(self, epilogue: Epilogue) -> tuple[Axis, Axis]:
-        """Height and width as the outer axis and that of register tiles, the longer where one has size 1.
-
-        Pixels of a 1x1 convolution form one axis where memory allows.
-        """
-        axes = axes_of(self.op.geometry, self.steps)
-        self.transposed = axes[1].extent == 1 and axes[0].extent > 1
-        if self.transposed:
-            axes.reverse()
-        outer, inner = axes
-        plain = all(a.kernel == a.stride == 1 and a.extent == a.size and a.pad == 0 for a in axes)
-        whole = outer.step == inner.step * inner.size
-        if plain and whole and outer.extent > 1 and epilogue.mergeable(2, 3):
-            pixels = outer.extent * inner.extent
-            return Axis(1, 1, 0), Axis(pixels, pixels, inner.step)
-        return outer, inner
 
     def _image(
         self,

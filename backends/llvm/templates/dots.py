@@ -1,26 +1,117 @@
-"""Products of u8 and i8 in registers: an instruction adds four of them to each of a vector's 32 bit sums."""
+"""Products of bytes, exact in 32 bits: the instructions that a processor has for them, and what they read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from gcomp.types import I8, Array
+from gcomp.types import I8, I16, U8, Array, DType
 
 from ..cpu import Cpu
 from ..emit import Function, Value, vector
 from ..problem import Problem, View
-from .schedule import Run, Tile, balanced, choose, lanes_of, pieces
+from .packing import pack
+from .schedule import Tile, pieces
+from .unit import Unit
 
-GROUP = 4
-"""Products that go into one sum at once."""
+
+@dataclass(frozen=True)
+class Dots:
+    """Neighbouring activations and weights fill an element of four bytes; one step multiplies them all.
+
+    Activations are `stored` as u8, i8 or i16, weights as the signed type of that size. With `halves` a vector
+    of weights holds the first number of each of its elements, then the second.
+    """
+
+    stored: DType
+    unit: Unit
+    halves: bool = False
+    products: int = 0
+    """Registers for products that are not added yet."""
+
+    @property
+    def together(self) -> int:
+        """Numbers in an element."""
+        return self.unit.numbers
+
+    def offset(self, dtype: DType) -> int:
+        """What is added to activations of `dtype` when they are stored."""
+        if self.stored == I16 or self.stored == dtype:
+            return 0
+        return 128 if dtype == I8 else -128
+
+    def elements(self, depth: int) -> int:
+        """Elements that hold `depth` numbers."""
+        return pieces(depth, self.together)
+
+    def packed(self, w: Array, lanes: int, vectors: int, tile: Tile) -> Array:
+        """Filters i8 [outputs, depth, taps, taps] as `packing.pack` lays out elements; zeros fill them up."""
+        outputs, depth, *taps = w.shape
+        signed = np.int16 if self.stored == I16 else np.int8
+        room = np.zeros((outputs, self.elements(depth), self.together, *taps), signed)
+        room.reshape(outputs, -1, *taps)[:, :depth] = w
+        elements = np.ascontiguousarray(np.moveaxis(room, 2, -1)).view(np.int32)[..., 0]
+        found = pack(elements, lanes, vectors, tile)
+        if not self.halves:
+            return found
+        return found.view(signed).reshape(-1, lanes, self.together).swapaxes(1, 2).reshape(-1)
 
 
-def has_dots(cpu: Cpu) -> bool:
-    """Whether there is an instruction for it, which never saturates."""
-    return cpu.arch == "x86_64" and (cpu.has("avx512vnni", "avx512vl") or cpu.has("avxvnni"))
+def dots_for(cpu: Cpu) -> Dots | None:
+    """The fastest way that cannot saturate: four bytes at once, else two numbers of 16 bits.
+
+    x86's vpmaddubsw is left aside: its sums of two products of u8 and i8 do not fit their 16 bits.
+    """
+    bits = cpu.vector_bytes * 8
+    if bits < 128:
+        return None
+    if cpu.arch == "x86_64":
+        if cpu.has("avx512vnni", "avx512vl") or (cpu.has("avxvnni") and bits < 512):
+            return Dots(U8, _four(f"llvm.x86.avx512.vpdpbusd.{bits}"))
+        names = {128: "sse2.pmadd.wd", 256: "avx2.pmadd.wd", 512: "avx512.pmaddw.d.512"}
+        return Dots(I16, _two(f"llvm.x86.{names[bits]}"), products=2)
+    if cpu.arch == "aarch64" and cpu.has("i8mm"):
+        return Dots(U8, _four("llvm.aarch64.neon.usdot.v4i32.v16i8"))
+    if cpu.arch == "aarch64" and cpu.has("dotprod"):
+        return Dots(I8, _four("llvm.aarch64.neon.sdot.v4i32.v16i8"))
+    return Dots(I16, Unit("i32", "i32", _widened, 1, 2), halves=True)
+
+
+def _four(name: str) -> Unit:
+    """An intrinsic that adds four products to each sum."""
+
+    def multiply_add(fn: Function, x: Value, w: Value, sums: Value, lanes: int) -> Value:
+        whole, parts = vector("i32", lanes), vector("i8", 4 * lanes)
+        a, b = (fn.value(f"bitcast {whole} {value} to {parts}") for value in (x, w))
+        return fn.call(whole, name, [(whole, sums), (parts, a), (parts, b)])
+
+    return Unit("i32", "i32", multiply_add, 1, 4)
+
+
+def _two(name: str) -> Unit:
+    """An intrinsic that gives the sums of two products; of bytes they are far from 2 ** 31."""
+
+    def multiply_add(fn: Function, x: Value, w: Value, sums: Value, lanes: int) -> Value:
+        whole, parts = vector("i32", lanes), vector("i16", 2 * lanes)
+        a, b = (fn.value(f"bitcast {whole} {value} to {parts}") for value in (x, w))
+        return fn.value(f"add {whole} {sums}, {fn.call(whole, name, [(parts, a), (parts, b)])}")
+
+    return Unit("i32", "i32", multiply_add, 1, 2)
+
+
+def _widened(fn: Function, x: Value, w: Value, sums: Value, lanes: int) -> Value:
+    """Two multiplications of 16 bits into 32, as most processors have."""
+    whole, parts, half = vector("i32", lanes), vector("i16", 2 * lanes), vector("i16", lanes)
+    a, b = (fn.value(f"bitcast {whole} {value} to {parts}") for value in (x, w))
+    for number in range(2):
+        sides: list[Value] = []
+        for value, places in ((a, [number] * lanes), (b, range(number * lanes, (number + 1) * lanes))):
+            mask = ", ".join(f"i32 {place}" for place in places)
+            part = fn.value(f"shufflevector {parts} {value}, {parts} poison, <{lanes} x i32> <{mask}>")
+            sides.append(fn.value(f"sext {half} {part} to {whole}"))
+        sums = fn.value(f"add {whole} {sums}, {fn.value(f'mul {whole} {sides[0]}, {sides[1]}')}")
+    return sums
 
 
 def zero_of(problem: Problem, operand: int) -> int | None:
@@ -34,121 +125,17 @@ def zero_of(problem: Problem, operand: int) -> int | None:
     return first if (view.array == first).all() else None
 
 
-def offset_of(x: View) -> int:
-    """What turns the stored number into a u8: 128 for i8, whose sign bit is flipped."""
-    return 128 if x.type.dtype == I8 else 0
+def corrections(w: Array, zero: int, room: int) -> Array:
+    """For each filter of i8 [rows, ...] the i32 that an input of nothing but `zero` brings to 0.
 
-
-def corrections(w: Array, zero: int) -> Array:
-    """For each row of filters i8 [rows, ...]: the i32 that an input of nothing but `zero` brings to 0."""
-    sums = w.reshape(len(w), -1).sum(axis=1, dtype=np.int64)
-    return (-zero * sums).astype(np.int32)  # modulo 2 ** 32, as all sums are
-
-
-@dataclass(frozen=True)
-class Dots:
-    """`sums[row, column] = initial + sum of groups scalar(row) . vector(column)`, for a grid of results.
-
-    The callables give addresses: `scalar(row, r, rows, group)` of four bytes for the r-th row of the tile
-    of `rows` at `row`, `vector(column, v, vectors, group)` likewise of a vector of them, where `column`
-    counts vectors. `signed` says which of both is i8. `initial(row, column, v)` is a vector of i32, and
-    `store(sums, row, column, active)` puts one away, of which the first `active` lanes are there.
+    Zeros fill it up to `room`.
     """
-
-    fn: Function
-    cpu: Cpu
-    rows: int
-    columns: int
-    groups: int
-    tile: Tile
-    scalar: Callable[[Value, int, int, Value], Value]
-    vector: Callable[[Value, int, int, Value], Value]
-    signed: str
-    initial: Callable[[Value, Value, int], Value]
-    store: Callable[[Value, Value, Value, int], None]
-
-    def emit(self) -> None:
-        """All tiles, columns outside."""
-        fn = self.fn
-        for across in panels(self.columns, lanes_of(self.cpu), self.tile):
-            for down in balanced(self.rows, self.tile.rows):
-
-                def one(column: Value, _: object, across: Run = across, down: Run = down) -> None:
-                    fn.loop(
-                        down.start,
-                        down.stop,
-                        down.size,
-                        lambda row, _: self._tile(row, down.size, column, across.size),
-                    )
-
-                fn.loop(across.start, across.stop, across.size, one)
-
-    def _tile(self, row: Value, rows: int, column: Value, vectors: int) -> None:
-        fn, lanes = self.fn, lanes_of(self.cpu)
-        sums = vector("i32", lanes)
-        first = [self.initial(fn.add(row, r), column, v) for r in range(rows) for v in range(vectors)]
-
-        def body(group: Value, values: list[Value]) -> list[Value]:
-            wide = [fn.load(self.vector(column, v, vectors, group), sums) for v in range(vectors)]
-            results: list[Value] = []
-            for r in range(rows):
-                spread = fn.splat(fn.load(self.scalar(row, r, rows, group), "i32"), "i32", lanes)
-                for v in range(vectors):
-                    u, s = (wide[v], spread) if self.signed == "scalar" else (spread, wide[v])
-                    results.append(self._dot(values[r * vectors + v], u, s))
-            return results
-
-        values = fn.loop(0, self.groups, 1, body, [(sums, value) for value in first])
-        for r in range(rows):
-            for v in range(vectors):
-                place = fn.add(column, v)
-                active = lanes if place.startswith("%") else min(lanes, self.columns - int(place) * lanes)
-                self.store(values[r * vectors + v], fn.add(row, r), place, active)
-
-    def _dot(self, total: Value, unsigned: Value, signed: Value) -> Value:
-        fn, bytes = self.fn, self.cpu.vector_bytes
-        sums, parts = vector("i32", bytes // 4), vector("i8", bytes)
-        u, s = (fn.value(f"bitcast {sums} {value} to {parts}") for value in (unsigned, signed))
-        name = f"llvm.x86.avx512.vpdpbusd.{bytes * 8}"
-        return fn.call(sums, name, [(sums, total), (parts, u), (parts, s)])
+    found = np.zeros(room, np.int32)
+    sums = w.reshape(len(w), -1).sum(axis=1, dtype=np.int64)
+    found[: len(w)] = (-zero * sums).astype(np.int32)  # modulo 2 ** 32, as all sums are
+    return found
 
 
-def panels(columns: int, lanes: int, tile: Tile) -> list[Run]:
-    """Runs of panels of vectors; one that lacks lanes stands alone, so that its place is known."""
-    runs: list[Run] = []
-    for run in balanced(pieces(columns, lanes), tile.vectors):
-        full = min(run.count, max(0, (columns // lanes - run.start) // run.size))
-        runs.append(Run(run.start, full, run.size))
-        runs += [Run(run.start + i * run.size, 1, run.size) for i in range(full, run.count)]
-    return [run for run in runs if run.count]
-
-
-def tile_for(cpu: Cpu, rows: int, columns: int, groups: int) -> Tile:
-    """The tile of results in registers."""
-    return choose(cpu, rows, pieces(columns, lanes_of(cpu)), groups)
-
-
-def in_groups(w: Array) -> Array:
-    """Filters i8 [rows, depth] as [rows, groups, 4], with zeros to the end."""
-    rows, depth = w.shape
-    padded = np.zeros((rows, pieces(depth, GROUP) * GROUP), np.int8)
-    padded[:, :depth] = w
-    return padded.reshape(rows, -1, GROUP)
-
-
-def copy_bytes(fn: Function, source: Value, target: Value, count: int, flip: int) -> None:
-    """Copies `count` bytes, each changed by exclusive or with `flip`."""
-
-    def part(at: Value | int, bytes: int) -> None:
-        type = vector("i8", bytes)
-        value = fn.load(fn.element(source, at, "i8"), type)
-        if flip:
-            value = fn.value(f"xor {type} {value}, {fn.splat(str(flip - 256), 'i8', bytes)}")
-        fn.store(value, fn.element(target, at, "i8"), type)
-
-    whole = count // 64 * 64
-    fn.loop(0, whole, 64, lambda at, _: part(at, 64))
-    for bytes in (32, 16, 8, 4, 2, 1):
-        if count & bytes:
-            part(whole, bytes)
-            whole += bytes
+def is_signed_matrix(view: View | None, rank: int) -> bool:
+    """Whether these are constant weights of i8."""
+    return view is not None and view.array is not None and view.type.dtype == I8 and view.type.rank == rank

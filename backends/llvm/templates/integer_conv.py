@@ -1,223 +1,193 @@
-"""Convolution of bytes in two dimensions, row-major: pixels gathered in blocks, four channels together."""
+"""Convolution of bytes in two dimensions, channels-last and exact in 32 bits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from gcomp.dim import Dim
 from gcomp.op import Operator
 from gcomp.ops.integer import ConvInteger
-from gcomp.types import I8, Array
+from gcomp.ops.window import numbers
+from gcomp.types import Array
 
-from ..emit import Function, Value, vector
+from ..emit import Value, vector
 from ..problem import Emitted, Epilogue, Problem, View
-from .dots import GROUP, Dots, copy_bytes, corrections, has_dots, in_groups, offset_of, tile_for, zero_of
+from . import blocks
+from .dots import Dots, corrections, dots_for, is_signed_matrix, zero_of
 from .frame import Frame
-from .schedule import balanced, lanes_of, pieces
+from .schedule import choose, lanes_of
+from .staging import copy_numbers, fill
+from .tile import Contraction, Weights
+from .windows import axes_of, channels_in_memory, is_channels_last, outer_and_inner
 
 ANCHORS: tuple[type[Operator], ...] = (ConvInteger,)
 
-PIXELS = 16
-"""Neighbouring results that are gathered at once."""
-BLOCK = 192 << 10
-"""Bytes of gathered input, which all filters read, that stay in the second level of cache."""
-WIDEST_STRIDE = 4
-
 
 def match(problem: Problem) -> Emitted | None:
-    """A kernel for ConvInteger with constant filters of i8 without zero points, not for one per channel."""
-    op, x, w = problem.anchor, problem.view(0), problem.view(1)
-    if not isinstance(op, ConvInteger) or not has_dots(problem.cpu) or x is None or w is None:
-        return None
-    out = problem.results[0].type
-    if w.array is None or w.type.dtype != I8 or w.type.rank != 4 or op.geometry.strides[1] > WIDEST_STRIDE:
-        return None
-    if x.type.layout is not None or out.layout is not None or 0 in (*out.static_shape, *w.array.shape):
-        return None
-    zero = zero_of(problem, 2)
-    if zero is None or zero_of(problem, 3) != 0 or (op.group > 1 and w.array.shape[1] < GROUP):
-        return None
-    return _Convolution(problem, op, x, w.array, zero).emit()
+    """A kernel for ConvInteger with constant filters of i8 without zero points.
 
-
-def _numbers(sizes: Sequence[Dim]) -> tuple[int, ...]:
-    return tuple(size for size in sizes if isinstance(size, int))
-
-
-def _shuffle(fn: Function, a: Value, b: Value, lanes: int, places: Sequence[int]) -> Value:
-    """Bytes of two vectors of `lanes`, by their places in both together."""
-    type, mask = vector("i8", lanes), ", ".join(f"i32 {place}" for place in places)
-    return fn.value(f"shufflevector {type} {a}, {type} {b}, <{len(places)} x i32> <{mask}>")
+    Groups must divide evenly into vectors of results and elements of the input.
+    """
+    op, x, w, dots = problem.anchor, problem.view(0), problem.view(1), dots_for(problem.cpu)
+    if not isinstance(op, ConvInteger) or dots is None or x is None:
+        return None
+    if w is None or w.array is None or not is_signed_matrix(w, 4):
+        return None
+    out, zero, lanes = problem.results[0], zero_of(problem, 2), lanes_of(problem.cpu)
+    if zero is None or zero_of(problem, 3) != 0 or 0 in (*out.type.static_shape, *w.array.shape):
+        return None
+    if not is_channels_last(x, dots.together) or not is_channels_last(out, lanes):
+        return None
+    filters, depth = w.array.shape[:2]
+    if op.group > 1 and (filters // op.group % lanes or depth % dots.together):
+        return None
+    return _Convolution(problem, op, x, w.array, zero, dots).emit()
 
 
 class _Convolution:
-    """The convolution of one problem: of each image and group, a padded copy, then block by block its rows.
+    """The convolution of one problem.
 
-    A row of results ends where the next one begins, also while it is gathered: what a whole vector writes
-    beyond a row is overwritten by the next row, and nobody reads what lies beyond the last one.
+    Images are read in place where they are stored as products need them; taps in the padding are left out,
+    if zero is stored as 0. Others are copied with the zero point around them.
     """
 
-    def __init__(self, problem: Problem, op: ConvInteger, x: View, w: Array, zero: int) -> None:
-        self.problem, self.x, self.w = problem, x, w
-        self.offset = offset_of(x)
-        self.zero = zero + self.offset
+    def __init__(self, problem: Problem, op: ConvInteger, x: View, w: Array, zero: int, dots: Dots) -> None:
+        self.problem, self.x, self.w, self.dots = problem, x, w, dots
+        self.zero = zero + dots.offset(x.type.dtype)
         self.frame = Frame(problem)
         self.fn, self.lanes = self.frame.fn, lanes_of(problem.cpu)
-        self.windows, self.group = op.geometry, op.group
-        self.filters, self.depth = w.shape[0] // op.group, w.shape[1]
-        self.images, _, self.height, self.width = problem.results[0].type.static_shape
-        begin, end = _numbers(self.windows.pads_begin), _numbers(self.windows.pads_end)
-        self.begin, self.sizes = begin, x.type.static_shape[2:]
-        self.room = [size + a + b for size, a, b in zip(self.sizes, begin, end, strict=True)]
-        self.plane = self.room[0] * self.room[1]
-        self.quads = pieces(self.depth, GROUP)
-        taps = self.windows.kernel[0] * self.windows.kernel[1]
-        self.groups = taps * self.quads
-        self.block = min(self.height, max(1, BLOCK // (self.groups * GROUP * self.width)))
+        self.group, self.filters = op.group, w.shape[0] // op.group
+        self.depth = dots.elements(w.shape[1])
+        out = problem.results[0]
+        self.images = out.type.static_shape[0]
+        self.vectors = (self.filters if op.group > 1 else channels_in_memory(out)) // self.lanes
+        self.axes = axes_of(op.geometry, x.strides[1:3])
+        ends = numbers(op.geometry.pads_end)
+        uneven = any(stride % dots.together for stride in x.strides[:3])
+        padded = any(axis.pad or end for axis, end in zip(self.axes, ends, strict=True))
+        self.staged = dots.stored != x.type.dtype or uneven or (padded and self.zero != 0)
+        if self.staged:
+            self.pixel = channels_in_memory(x) // dots.together
+            rooms = [axis.size + axis.pad + end for axis, end in zip(self.axes, ends, strict=True)]
+            steps = (rooms[1] * self.pixel, self.pixel)
+            self.read = [
+                replace(axis, size=room, step=step, pad=0)
+                for axis, room, step in zip(self.axes, rooms, steps, strict=True)
+            ]
+        else:
+            self.read = [replace(axis, step=axis.step // dots.together) for axis in self.axes]
 
-    def emit(self) -> Emitted | None:
+    def emit(self) -> Emitted:
         fn = self.fn
         x, w = self.frame.operand(0), self.frame.packed(1, self._pack)
-        first = self.frame.packed(1, lambda: corrections(self.w, self.zero))
+        first = self.frame.packed(
+            1, lambda: corrections(self.w, self.zero, self.group * self.vectors * self.lanes)
+        )
         epilogue = self.frame.epilogue()
-        if self.height > 1 and not epilogue.mergeable(2, 3):
-            return None
-        self.tile = tile_for(self.problem.cpu, self.filters, self.block * self.width, self.groups)
-        self.step = pieces(self.block * self.width, self.lanes) * self.lanes * GROUP
-        if self.step % 128 == 0:
-            self.step += 64  # neighbouring groups would share a few cache sets
-        slack = PIXELS * (self.windows.strides[1] + 1)
-        copied = pieces(self.quads * GROUP * self.plane + slack, 64) * 64
-        copy = self.frame.scratch(copied + self.groups * self.step + PIXELS * GROUP)
-        gathered = fn.element(copy, copied, "i8")
+        height, width = self.read
+        scratch = self.frame.scratch(height.size * height.step * 4) if self.staged else ""
+        self.outer, self.inner, self.transposed = outer_and_inner(height, width, epilogue.mergeable(2, 3))
+        self.tile = choose(
+            self.problem.cpu,
+            self.inner.extent,
+            self.vectors,
+            self.depth,
+            self.outer.kernel,
+            self.inner.kernel,
+            self.inner.stride,
+            self.inner.dilation,
+            products=self.dots.products,
+        )
+        panel = self.depth * self.outer.kernel * self.inner.kernel * self.lanes
 
-        def one(n: Value, g: Value) -> None:
-            channel = fn.mul(fn.mul(g, self.depth), self.x.strides[1])
-            image = fn.element(x, fn.add(fn.mul(n, self.x.strides[0]), channel), "i8")
-            self._copy(image, copy)
-            filters = fn.element(w, fn.mul(g, self.filters * self.groups), "i32")
-            whole = self.height // self.block * self.block
+        def image(n: Value, _: object) -> None:
+            source = fn.element(x, fn.mul(n, self.x.strides[0]), "i8")
+            if self.staged:
+                self._copy(source, scratch)
+                source = scratch
 
-            def rows(y: Value, count: int) -> None:
-                self._gather(copy, gathered, y, count)
-                self._products(filters, first, gathered, n, g, y, count, epilogue)
+            def group(g: Value, _: object) -> None:
+                here = fn.element(source, fn.mul(g, self.depth), "i32")
+                filters = fn.element(w, fn.mul(g, self.vectors * panel), "i32")
+                start = fn.element(first, fn.mul(g, self.filters), "i32")
+                self._contract(here, filters, panel, start, n, g, epilogue)
 
-            fn.loop(0, whole, self.block, lambda y, _: rows(y, self.block))
-            if whole < self.height:
-                rows(str(whole), self.height - whole)
+            fn.loop(0, self.group, 1, group)
 
-        fn.loop(0, self.images, 1, lambda n, _: fn.loop(0, self.group, 1, lambda g, _: one(n, g)) and None)
+        fn.loop(0, self.images, 1, image)
         return self.frame.finish("integer_conv")
 
-    def _copy(self, image: Value, copy: Value) -> None:
-        """The channels of a group as u8, with the zero point around them."""
-        fn = self.fn
-        if any(room > size for room, size in zip(self.room, self.sizes, strict=True)):
-            fill = fn.splat(str(self.zero - 256 * (self.zero > 127)), "i8", PIXELS)
-            place = vector("i8", PIXELS)
-            fn.loop(
-                0,
-                self.depth * self.plane,
-                PIXELS,
-                lambda at, _: fn.store(fill, fn.element(copy, at, "i8"), place),
-            )
-
-        def line(c: Value, y: Value) -> None:
-            source = fn.add(fn.mul(c, self.x.strides[1]), fn.mul(y, self.x.strides[2]))
-            row = fn.mul(fn.add(y, self.begin[0]), self.room[1])
-            target = fn.add(fn.add(fn.mul(c, self.plane), row), self.begin[1])
-            source, target = fn.element(image, source, "i8"), fn.element(copy, target, "i8")
-            copy_bytes(fn, source, target, self.sizes[1], self.offset)
-
-        fn.loop(0, self.depth, 1, lambda c, _: fn.loop(0, self.sizes[0], 1, lambda y, _: line(c, y)) and None)
-
-    def _gather(self, copy: Value, gathered: Value, y: Value, count: int) -> None:
-        """What `count` rows of results from `y` on read, as [tap][four channels][pixel][4]."""
-        fn, windows = self.fn, self.windows
-
-        def row(tap: Sequence[Value], quad: Value, local: Value) -> None:
-            place = fn.add(fn.mul(fn.add(y, local), windows.strides[0]), fn.mul(tap[0], windows.dilations[0]))
-            at = fn.add(fn.mul(place, self.room[1]), fn.mul(tap[1], windows.dilations[1]))
-            source = fn.element(copy, fn.add(fn.mul(quad, GROUP * self.plane), at), "i8")
-            group = fn.add(fn.mul(fn.add(fn.mul(tap[0], windows.kernel[1]), tap[1]), self.quads), quad)
-            start = fn.add(fn.mul(group, self.step), fn.mul(local, self.width * GROUP))
-            target = fn.element(gathered, start, "i8")
-            fn.loop(0, self.width, PIXELS, lambda x, _: self._interleave(source, target, x))
-
-        def tap(ky: Value, kx: Value) -> None:
-            fn.loop(
-                0,
-                self.quads,
-                1,
-                lambda quad, _: fn.loop(0, count, 1, lambda at, _: row((ky, kx), quad, at)) and None,
-            )
-
-        high, wide = windows.kernel
-        fn.loop(0, high, 1, lambda ky, _: fn.loop(0, wide, 1, lambda kx, _: tap(ky, kx)) and None)
-
-    def _interleave(self, source: Value, target: Value, x: Value) -> None:
-        """`PIXELS` results' inputs from four channels, the bytes of a pixel side by side."""
-        fn, stride = self.fn, self.windows.strides[1]
-        room = PIXELS * stride
-        channels = [
-            fn.load(fn.element(source, fn.add(c * self.plane, fn.mul(x, stride)), "i8"), vector("i8", room))
-            for c in range(GROUP)
-        ]
-        alternately = [place for i in range(room) for place in (i, room + i)]
-        first, second = (_shuffle(fn, a, b, room, alternately) for a, b in (channels[:2], channels[2:]))
-        places = [
-            part + place
-            for pixel in range(0, room, stride)
-            for part in (0, 2 * room)
-            for place in (2 * pixel, 2 * pixel + 1)
-        ]
-        value = _shuffle(fn, first, second, 2 * room, places)
-        fn.store(value, fn.element(target, fn.mul(x, GROUP), "i8"), vector("i8", PIXELS * GROUP))
-
-    def _products(
-        self,
-        w: Value,
-        first: Value,
-        gathered: Value,
-        n: Value,
-        g: Value,
-        y: Value,
-        count: int,
-        epilogue: Epilogue,
+    def _contract(
+        self, x: Value, w: Value, panel: int, first: Value, n: Value, g: Value, epilogue: Epilogue
     ) -> None:
-        """The results of gathered rows, of one group of filters."""
-        fn, base = self.fn, self.fn.mul(y, self.width)
+        """One group of filters over one image."""
+        fn, lanes = self.fn, self.lanes
 
-        def scalar(row: Value, r: int, rows: int, group: Value) -> Value:
-            within = fn.add(fn.mul(group, rows), r)
-            return fn.element(w, fn.add(fn.mul(row, self.groups), within), "i32")
+        def initial(_row: Value, rows: int, column: Value, vectors: int) -> list[Value]:
+            places = [fn.element(first, fn.mul(fn.add(column, v), lanes), "i32") for v in range(vectors)]
+            return [fn.load(place, vector("i32", lanes), 4) for place in places] * rows
 
-        def wide(column: Value, v: int, _: int, group: Value) -> Value:
-            pixels = fn.mul(fn.add(column, v), self.lanes * GROUP)
-            return fn.element(gathered, fn.add(fn.mul(group, self.step), pixels), "i8")
+        def store(value: Value, y: Value, x: Value, column: Value) -> None:
+            places = [x, y] if self.transposed else [y, x]
+            channel = fn.add(fn.mul(g, self.filters), fn.mul(column, lanes))
+            known = not column.startswith("%")
+            active = min(lanes, max(0, self.filters - int(column) * lanes)) if known else None
+            epilogue.store(value, [n, channel, *places], 1, lanes, active)
 
-        def channel(row: Value) -> Value:
-            return fn.add(fn.mul(g, self.filters), row)
+        contraction = Contraction(
+            fn,
+            lanes,
+            self.outer,
+            self.inner,
+            self.depth,
+            1,
+            self.vectors,
+            self.filters // lanes,
+            self.tile,
+            x,
+            Weights(w, None, panel, self.problem.cpu.vector_bytes, self.filters),
+            initial,
+            store,
+            self.dots.unit,
+        )
+        blocks.emit(contraction, self.frame.scratch)
 
-        def initial(row: Value, _column: Value, _v: int) -> Value:
-            return fn.splat(fn.load(fn.element(first, channel(row), "i32"), "i32"), "i32", self.lanes)
+    def _copy(self, image: Value, target: Value) -> None:
+        """An image in the form in which it is read, with the zero point around it."""
+        fn, stored, dtype = self.fn, self.dots.stored, self.x.type.dtype
+        channels = self.pixel * self.dots.together
+        (high, wide), (height, width) = self.axes, self.read
+        line = width.size * channels
 
-        def store(value: Value, row: Value, column: Value, active: int) -> None:
-            pixel = fn.add(base, fn.mul(column, self.lanes))
-            epilogue.store(value, [n, channel(row), "0", pixel], 3, self.lanes, active)
+        def around(place: Value | int, count: int) -> None:
+            if count:
+                at = fn.mul(place, channels * stored.bytes)
+                fill(fn, fn.element(target, at, "i8"), count, self.zero, stored)
 
-        size = (self.filters, count * self.width, self.groups)
-        Dots(fn, self.problem.cpu, *size, self.tile, scalar, wide, "scalar", initial, store).emit()
+        def row(y: Value, _: object) -> None:
+            start = fn.mul(fn.add(y, high.pad), width.size)
+            around(start, wide.pad * channels)
+            first = fn.add(start, wide.pad)
+            source = fn.element(image, fn.mul(y, high.step), "i8")
+            run = wide.size if wide.step == channels else 1
+
+            def pixels(x: Value, _: object) -> None:
+                there = fn.element(target, fn.mul(fn.add(first, x), self.pixel), "i32")
+                here = fn.element(source, fn.mul(x, wide.step), "i8")
+                copy_numbers(fn, here, there, run * channels, dtype, stored)
+
+            fn.loop(0, wide.size, run, pixels)
+            around(fn.add(first, wide.size), (width.size - wide.size - wide.pad) * channels)
+
+        around(0, high.pad * line)
+        fn.loop(0, high.size, 1, row)
+        around((high.pad + high.size) * width.size, (height.size - high.size - high.pad) * line)
 
     def _pack(self) -> Array:
-        """The filters as [group][tile of filters][tap][four channels][filter][4]."""
-        parts: list[Array] = []
-        for filters in np.split(self.w, self.group):
-            taps = filters.transpose(0, 2, 3, 1).reshape(-1, self.depth)
-            grouped = in_groups(taps).reshape(self.filters, self.groups, GROUP)
-            for run in balanced(self.filters, self.tile.rows):
-                for start in range(run.start, run.stop, run.size):
-                    parts.append(grouped[start : start + run.size].transpose(1, 0, 2).ravel())
-        return np.concatenate(parts)
+        """The filters of each group, their taps in the order of the axes."""
+        w = np.swapaxes(self.w, 2, 3) if self.transposed else self.w
+        groups = np.split(w, self.group)
+        return np.concatenate(
+            [self.dots.packed(part, self.lanes, self.vectors, self.tile) for part in groups]
+        )

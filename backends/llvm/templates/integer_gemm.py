@@ -1,135 +1,155 @@
-"""Products of byte matrices with constant right sides, where the processor adds four products at once."""
+"""Products of byte matrices with constant right sides, exact in 32 bits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import numpy as np
+from math import prod
 
 from gcomp.op import Operator
 from gcomp.ops.linear import MatMulInteger
-from gcomp.types import I8, Array
+from gcomp.types import Array
 
 from ..emit import Value, vector
 from ..problem import Emitted, Problem, View
-from .dots import (
-    GROUP,
-    Dots,
-    copy_bytes,
-    corrections,
-    has_dots,
-    in_groups,
-    offset_of,
-    panels,
-    tile_for,
-    zero_of,
-)
+from . import blocks
+from .axis import Axis
+from .dots import Dots, corrections, dots_for, is_signed_matrix, zero_of
 from .frame import Frame
-from .schedule import lanes_of, pieces
+from .schedule import choose, lanes_of, pieces
+from .staging import copy_numbers
+from .tile import Contraction, Weights
 
 ANCHORS: tuple[type[Operator], ...] = (MatMulInteger,)
 
 
 def match(problem: Problem) -> Emitted | None:
     """A kernel for MatMulInteger with a constant matrix of i8 without zero points; sides are row-major."""
-    op, a, b = problem.anchor, problem.view(0), problem.view(1)
-    if not isinstance(op, MatMulInteger) or not has_dots(problem.cpu) or a is None or b is None:
+    op, a, b, dots = problem.anchor, problem.view(0), problem.view(1), dots_for(problem.cpu)
+    if not isinstance(op, MatMulInteger) or dots is None or a is None or a.type.rank < 2:
         return None
-    out = problem.results[0].type
-    if b.array is None or b.type.rank != 2 or b.type.dtype != I8 or a.type.rank < 2:
+    if b is None or b.array is None or not is_signed_matrix(b, 2):
         return None
+    out, zero = problem.results[0].type, zero_of(problem, 2)
     if a.type.layout is not None or out.layout is not None or 0 in (*out.static_shape, *a.type.static_shape):
         return None
-    zero = zero_of(problem, 2)
     if zero is None or zero_of(problem, 3) != 0 or a.strides[-1] != 1:
         return None
-    return _Product(problem, a, b.array, zero).emit()
+    return _Product(problem, a, b.array, zero, dots).emit()
 
 
 class _Product:
     """The product of one problem, batch by batch."""
 
-    def __init__(self, problem: Problem, a: View, b: Array, zero: int) -> None:
-        self.problem, self.a, self.b = problem, a, b
-        self.offset = offset_of(a)
-        self.zero = zero + self.offset
+    def __init__(self, problem: Problem, a: View, b: Array, zero: int, dots: Dots) -> None:
+        self.problem, self.a, self.b, self.dots = problem, a, b, dots
+        self.zero = zero + dots.offset(a.type.dtype)
         self.frame = Frame(problem)
         self.fn, self.lanes = self.frame.fn, lanes_of(problem.cpu)
         self.shape = problem.results[0].type.static_shape
         self.rows, self.columns = self.shape[-2:]
-        self.depth = b.shape[0]
-        self.groups = pieces(self.depth, GROUP)
-        self.tile = tile_for(problem.cpu, self.rows, self.columns, self.groups)
-        self.copied = bool(self.offset) or self.depth % GROUP != 0
+        self.depth, self.vectors = dots.elements(b.shape[0]), pieces(self.columns, self.lanes)
+        self.step = a.strides[-2]
 
     def emit(self) -> Emitted:
-        fn = self.fn
         a, w = self.frame.operand(0), self.frame.packed(1, self._pack)
-        first = self.frame.packed(1, self._corrections)
-        step = self.groups * GROUP if self.copied else self.a.strides[-2]
-        scratch = self.frame.scratch(self.rows * step) if self.copied else ""
+        first = self.frame.packed(1, lambda: corrections(self.b.T, self.zero, self.vectors * self.lanes))
         epilogue = self.frame.epilogue()
+        merged = self._merge_rows(epilogue.mergeable)
+        self.tile = choose(self.problem.cpu, self.rows, self.vectors, self.depth, products=self.dots.products)
+        together, dtype = self.dots.together, self.a.type.dtype
+        staged = self.dots.stored != dtype or self.b.shape[0] % together != 0 or self.step % together != 0
+        step = self.depth if staged else self.step // together
+        scratch = self.frame.scratch(self.rows * step * 4) if staged else ""
 
         def matrix(x: Value, index: list[Value]) -> None:
-            if self.copied:
-                source, x = x, scratch
-                fn.loop(0, self.rows, 1, lambda row, _: self._copy(source, scratch, row, step))
+            if staged:
+                self._copy(x, scratch, step)
+                x = scratch
+            self._contract(x, step, w, first, lambda value, row, column, active: epilogue.store(
+                value, [*index, *merged, row, column], len(self.shape) - 1, self.lanes, active
+            ))  # fmt: skip
 
-            def scalar(row: Value, r: int, _: int, group: Value) -> Value:
-                return fn.element(x, fn.add(fn.mul(fn.add(row, r), step), fn.mul(group, GROUP)), "i8")
-
-            def wide(column: Value, v: int, vectors: int, group: Value) -> Value:
-                panel = fn.mul(column, self.groups * self.lanes)
-                within = fn.add(fn.mul(group, vectors * self.lanes), v * self.lanes)
-                return fn.element(w, fn.add(panel, within), "i32")
-
-            def initial(_: Value, column: Value, v: int) -> Value:
-                at = fn.element(first, fn.mul(fn.add(column, v), self.lanes), "i32")
-                return fn.load(at, vector("i32", self.lanes))
-
-            def store(value: Value, row: Value, column: Value, active: int) -> None:
-                place = [*index, row, fn.mul(column, self.lanes)]
-                epilogue.store(value, place, len(self.shape) - 1, self.lanes, active)
-
-            cpu = self.problem.cpu
-            size = (self.rows, self.columns, self.groups)
-            Dots(fn, cpu, *size, self.tile, scalar, wide, "vector", initial, store).emit()
-
-        self._batches(a, [], matrix)
+        self._batches(a, [], len(self.shape) - 2 - len(merged), matrix)
         return self.frame.finish("integer_gemm")
 
-    def _batches(self, x: Value, index: list[Value], matrix: Callable[[Value, list[Value]], None]) -> None:
-        """Every matrix of the left side."""
+    def _merge_rows(self, mergeable: Callable[[int, int], bool]) -> list[Value]:
+        """Makes one axis of the rows of all matrices where they lie evenly; the index of the axes it took."""
+        inner = len(self.shape) - 2
+        strides, leading = self.a.strides[:-2], self.shape[:inner]
+        even = all(
+            stride == self.step * prod(self.shape[axis + 1 : -1])
+            for axis, stride in enumerate(strides)
+            if leading[axis] > 1
+        )
+        if not even or sum(size > 1 for size in leading) > 1:
+            return []
+        if any(size > 1 and not mergeable(axis, inner) for axis, size in enumerate(leading)):
+            return []
+        self.rows *= prod(leading)
+        return ["0"] * inner
+
+    def _contract(
+        self,
+        x: Value,
+        step: int,
+        w: Value,
+        first: Value,
+        put: Callable[[Value, Value, Value, int | None], None],
+    ) -> None:
+        """One matrix, whose rows are `step` elements apart."""
+        fn, lanes = self.fn, self.lanes
+
+        def initial(_row: Value, rows: int, column: Value, vectors: int) -> list[Value]:
+            places = [fn.element(first, fn.mul(fn.add(column, v), lanes), "i32") for v in range(vectors)]
+            return [fn.load(place, vector("i32", lanes), 4) for place in places] * rows
+
+        def store(value: Value, _: Value, row: Value, column: Value) -> None:
+            known = not column.startswith("%")
+            put(value, row, fn.mul(column, lanes), self.columns - int(column) * lanes if known else None)
+
+        contraction = Contraction(
+            fn,
+            lanes,
+            Axis(1, 1, 0),
+            Axis(self.rows, self.rows, step),
+            self.depth,
+            1,
+            self.vectors,
+            self.columns // lanes,
+            self.tile,
+            x,
+            Weights(w, None, self.depth * lanes, self.problem.cpu.vector_bytes, self.columns),
+            initial,
+            store,
+            self.dots.unit,
+        )
+        blocks.emit(contraction, self.frame.scratch)
+
+    def _batches(
+        self, x: Value, index: list[Value], rank: int, matrix: Callable[[Value, list[Value]], None]
+    ) -> None:
+        """Every matrix of the left side, over `rank` axes."""
         axis = len(index)
-        if axis == len(self.shape) - 2:
+        if axis >= rank:
             matrix(x, index)
             return
         step = self.a.strides[axis]
 
         def one(i: Value, _: object) -> None:
-            self._batches(self.fn.element(x, self.fn.mul(i, step), "i8"), [*index, i], matrix)
+            self._batches(self.fn.element(x, self.fn.mul(i, step), "i8"), [*index, i], rank, matrix)
 
         self.fn.loop(0, self.shape[axis], 1, one)
 
-    def _copy(self, source: Value, target: Value, row: Value, step: int) -> None:
-        """One row with room for whole groups, as u8; what fills it up meets weights of zero."""
+    def _copy(self, source: Value, target: Value, step: int) -> None:
+        """The rows with room for whole elements; what fills them up meets weights of zero."""
         fn = self.fn
-        x = fn.element(source, fn.mul(row, self.a.strides[-2]), "i8")
-        copy_bytes(fn, x, fn.element(target, fn.mul(row, step), "i8"), self.depth, self.offset)
+
+        def row(at: Value, _: object) -> None:
+            here = fn.element(source, fn.mul(at, self.step), "i8")
+            there = fn.element(target, fn.mul(at, step), "i32")
+            copy_numbers(fn, here, there, self.b.shape[0], self.a.type.dtype, self.dots.stored)
+
+        fn.loop(0, self.rows, 1, row)
 
     def _pack(self) -> Array:
-        """The right side as [panel][group][column][4]."""
-        room = pieces(self.columns, self.lanes) * self.lanes
-        padded = np.zeros((room, self.groups, GROUP), np.int8)
-        padded[: self.columns] = in_groups(self.b.T)
-        parts: list[Array] = []
-        for run in panels(self.columns, self.lanes, self.tile):
-            for start in range(run.start, run.stop, run.size):
-                block = padded[start * self.lanes : (start + run.size) * self.lanes]
-                parts.append(block.transpose(1, 0, 2).ravel())
-        return np.concatenate(parts)
-
-    def _corrections(self) -> Array:
-        sums = np.zeros(pieces(self.columns, self.lanes) * self.lanes, np.int32)
-        sums[: self.columns] = corrections(self.b.T, self.zero)
-        return sums
+        return self.dots.packed(self.b.T[:, :, None, None], self.lanes, self.vectors, self.tile)

@@ -1,15 +1,17 @@
-"""Pooling of f32 over windows and whole images, channels-last: vectors run over channels."""
+"""Pooling over windows and whole images, channels-last: vectors run over channels."""
 
 from __future__ import annotations
 
 from math import prod
 
+import numpy as np
+
 from gcomp.op import Operator
 from gcomp.ops.pool import AveragePool, GlobalAveragePool, MaxPool
 from gcomp.ops.window import numbers
-from gcomp.types import F32
+from gcomp.types import F32, I8, U8, DType
 
-from ..emit import Function, Value, number, vector
+from ..emit import Function, Value, mangled, number, scalar, vector
 from ..problem import Emitted, Problem, View
 from .axis import Axis
 from .frame import Frame, is_f32
@@ -24,10 +26,16 @@ TOGETHER = 8
 
 
 def match(problem: Problem) -> Emitted | None:
-    """A kernel for a pool of channels-last f32 into that layout, GlobalAveragePool also into row-major."""
+    """A kernel for a pool of channels-last f32 into that layout, GlobalAveragePool also into row-major.
+
+    A MaxPool may also be of bytes.
+    """
     op, x, out = problem.anchor, problem.view(0), problem.results[0]
     lanes = lanes_of(problem.cpu)
-    if x is None or x.type.rank != 4 or not is_f32(x, out) or not is_channels_last(x, lanes):
+    if x is None or x.type.rank != 4 or not is_channels_last(x, lanes):
+        return None
+    bytes = isinstance(op, MaxPool) and x.type.dtype in (U8, I8) and 0 not in out.type.static_shape
+    if not bytes and not is_f32(x, out):
         return None
     if isinstance(op, GlobalAveragePool):
         plain = out.type.layout is None
@@ -47,7 +55,9 @@ class _Windows:
         self.frame = Frame(problem)
         self.fn = self.frame.fn
         self.lanes = lanes_of(problem.cpu)
-        self.type = vector("float", self.lanes)
+        self.dtype = x.type.dtype
+        self.element = scalar(self.dtype)
+        self.type = vector(self.element, self.lanes)
         self.height, self.width = axes_of(op.geometry, x.strides[1:3])
         self.channels = x.type.static_shape[1]
 
@@ -72,7 +82,7 @@ class _Windows:
             (c, self.lanes),
         ):
             base = fn.add(base, fn.mul(place, step))
-        source = fn.element(self.x, base, "float")
+        source = fn.element(self.x, base, self.element)
         for j in range(columns.size):
             value: Value | None = None
             for ky in taps_of(height, rows.known):
@@ -83,7 +93,8 @@ class _Windows:
                     )
                     if place not in known:
                         at = place[0] * height.step + place[1] * width.step
-                        known[place] = fn.load(fn.element(source, at, "float"), self.type, 4)
+                        pointer = fn.element(source, at, self.element)
+                        known[place] = fn.load(pointer, self.type, self.dtype.bytes)
                     value = known[place] if value is None else self._combine(value, known[place])
             value = self._leave(value, rows.known, columns.known + j)
             index = [n, fn.mul(c, self.lanes), fn.add(rows.place, 0), fn.add(columns.place, j)]
@@ -95,12 +106,13 @@ class _Windows:
     def _combine(self, a: Value, b: Value) -> Value:
         if isinstance(self.op, AveragePool):
             return self.fn.value(f"fadd {self.type} {a}, {b}")
-        return greatest(self.fn, a, b, self.lanes)
+        return greatest(self.fn, a, b, self.dtype, self.lanes)
 
     def _leave(self, value: Value | None, row: int, column: int) -> Value:
         """The result of a window from what its elements gave; None if it has none."""
         if not isinstance(self.op, AveragePool):
-            return value or self.fn.splat(number(float("-inf"), F32), "float", self.lanes)
+            least = float("-inf") if self.dtype == F32 else np.iinfo(self.dtype.numpy).min
+            return value or self.fn.splat(number(least, self.dtype), self.element, self.lanes)
         count = self._count(self.height, 0, row) * self._count(self.width, 1, column)
         total = value or "zeroinitializer"
         divisor = self.fn.splat(number(float(count), F32), "float", self.lanes)
@@ -115,8 +127,12 @@ class _Windows:
         return len(taps_of(padded, place))
 
 
-def greatest(fn: Function, a: Value, b: Value, lanes: int) -> Value:
+def greatest(fn: Function, a: Value, b: Value, dtype: DType, lanes: int) -> Value:
     """The larger per lane, NaN where either is."""
+    if dtype != F32:
+        type = vector(scalar(dtype), lanes)
+        name = f"llvm.{'s' if dtype.is_signed else 'u'}max.{mangled(scalar(dtype), lanes)}"
+        return fn.call(type, name, [(type, a), (type, b)])
     type, test = vector("float", lanes), vector("i1", lanes)
     more = fn.value(f"fcmp ogt {type} {a}, {b}")
     best = fn.value(f"select {test} {more}, {type} {a}, {type} {b}")

@@ -75,6 +75,7 @@ def choose(
     stride: int = 1,
     dilation: int = 1,
     strict: bool = False,
+    products: int = 0,
 ) -> Tile:
     """The tile for `rows` positions by `vectors` of results.
 
@@ -82,9 +83,11 @@ def choose(
     `dilation` let them. Taps are taken together only where the depth is too short to be unrolled: elsewhere
     reading an input once for all of them saves less than the registers of their weights cost. If `strict`,
     they never are: how many go together, which depends on the registers, decides the order of sums.
+    `products` registers hold what is not added yet.
     """
     steps = depth * outer
-    spare, bytes, units = cpu.vector_registers - IN_FLIGHT.get(cpu.arch, 2), cpu.vector_bytes, cpu.fma_units
+    spare = cpu.vector_registers - IN_FLIGHT.get(cpu.arch, 2) - products
+    bytes, units = cpu.vector_bytes, cpu.fma_units
 
     def early(vectors: int, taps: int) -> int:
         """Weights read before their turn where steps are unrolled and there is room for it."""

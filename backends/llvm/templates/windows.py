@@ -59,6 +59,20 @@ def axes_of(geometry: Geometry, steps: Sequence[int]) -> list[Axis]:
     ]
 
 
+def outer_and_inner(height: Axis, width: Axis, mergeable: bool) -> tuple[Axis, Axis, bool]:
+    """The outer axis and that of register tiles, the longer where one has size 1; whether they are swapped.
+
+    Pixels of a 1x1 convolution form one axis where memory allows, of the result if `mergeable`.
+    """
+    swapped = width.extent == 1 and height.extent > 1
+    outer, inner = (width, height) if swapped else (height, width)
+    plain = all(a.kernel == a.stride == 1 and a.extent == a.size and a.pad == 0 for a in (outer, inner))
+    if plain and outer.step == inner.step * inner.size and outer.extent > 1 and mergeable:
+        pixels = outer.extent * inner.extent
+        return Axis(1, 1, 0), Axis(pixels, pixels, inner.step), swapped
+    return outer, inner, swapped
+
+
 def over_windows(
     fn: Function,
     images: int,
