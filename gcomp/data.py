@@ -48,6 +48,35 @@ def synthetic(ports: Sequence[PortLike], seed: int = 0, graph: Graph | None = No
     }
 
 
+class Samples:
+    """The samples that `load_samples` reads, one after the other; of a folder's files one at a time is held.
+
+    Their number is known where a single file holds them, and in a folder if each file is one sample.
+    """
+
+    def __init__(self, path: str | Path, ports: Sequence[PortLike]) -> None:
+        self.ports = ports
+        self.files = sample_files(path)
+        self.first = load_samples(self.files[0], ports)
+
+    def __len__(self) -> int:
+        return len(self.first) if len(self.files) == 1 else len(self.files)
+
+    def __iter__(self) -> Iterator[Sample]:
+        yield from self.first
+        for file in self.files[1:]:
+            yield from load_samples(file, self.ports)
+
+
+def sample_files(path: str | Path) -> list[Path]:
+    """The file itself, or the `.npz` of a folder ordered by name. Raises `InputError` if there is none."""
+    path = Path(path)
+    files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
+    if not files:
+        raise InputError(f"{path}: there is no .npz in this folder")
+    return files
+
+
 def load_samples(path: str | Path, ports: Sequence[PortLike]) -> list[Sample]:
     """The samples in a `.npz` with an array per input, or in a folder of such files, ordered by name.
 
@@ -56,10 +85,7 @@ def load_samples(path: str | Path, ports: Sequence[PortLike]) -> list[Sample]:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(path.glob("*.npz"))
-        if not files:
-            raise InputError(f"{path}: there is no .npz in this folder")
-        return [sample for file in files for sample in load_samples(file, ports)]
+        return [sample for file in sample_files(path) for sample in load_samples(file, ports)]
     arrays = _read(path)
     names = [port.name for port in ports]
     if missing := [name for name in names if name not in arrays]:

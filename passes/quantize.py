@@ -33,6 +33,11 @@ class Quantize:
     name: str = field(default="quantize", init=False)
     signed: bool = False
 
+    def operands(self, graph: Graph) -> list[Value]:
+        """The values whose ranges `run` needs."""
+        products = (op for op in graph.ops if isinstance(op, Conv | Gemm | MatMul) and is_eligible(op))
+        return list(dict.fromkeys(op.inputs[0] for op in products))
+
     def run(self, graph: Graph) -> bool:
         ranges: Mapping[str, Sequence[float]] | None = graph.metadata.pop(RANGES, None)
         if not ranges:
