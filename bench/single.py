@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gcomp.arena import most
 from gcomp.backends.llvm.access import dense_strides
 from gcomp.backends.llvm.build import attributes
 from gcomp.backends.llvm.cpu import Cpu
@@ -66,7 +67,7 @@ class Single:
                     case "result":
                         kept.append(memory[-1])
                     case "scratch":
-                        kept.append(aligned(argument.bytes))
+                        kept.append(aligned(most(argument.bytes, {})))
                     case "packed":
                         assert weights is not None
                         kept.append(copied(weights, BLOB))

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from . import registry
-from .diagnostics import InputError, UnsupportedError
+from .diagnostics import InputError, OpenSizeError, UnsupportedError
+from .dim import Range, split_ranges
 from .hosted import HostedModule, operators_without_code
 from .ir import Graph
 from .lift import lift
 from .pipeline import Pass, parse_names, parse_pipeline, run_pipeline, with_options
 from .precision import DEFAULT, PRECISIONS, precision_of
-from .specialise import bind, check_sizes
+from .specialise import bind, check_ranges, check_sizes, declare
 from .specialised import SpecialisedModule
 from .target import Module, Target
 from .timing import phase
@@ -35,7 +36,7 @@ def compile(
     model: Model,
     target: str | Target = "llvm",
     shapes: Mapping[str, Sequence[int | None]] | None = None,
-    dims: Mapping[str, int] | None = None,
+    dims: Mapping[str, int | Range] | None = None,
     threads: int = 1,
     precision: str = DEFAULT,
     passes: str | Sequence[Pass] | None = None,
@@ -44,12 +45,13 @@ def compile(
 ) -> Module:
     """Compiles a model: a path, bytes, an `onnx.ModelProto` or a `Graph`.
 
-    `shapes` binds inputs by name, `dims` symbolic sizes by name; what stays unbound is specialised for each
-    shape that the module is called with. `precision` is `strict`, `fp32` or `bf16` (docs/precision.md).
-    `passes` replaces the target's pipeline; the pass for the precision goes first. Operators without native
-    code run on the host, with one warning, unless `host_steps` is False. Raises `GcompError`: a `ModelError`
-    for a bad file, an `UnsupportedError` listing all that cannot be compiled, an `InputError` for arguments
-    that do not fit.
+    `shapes` binds inputs by name, `dims` symbolic sizes by name: to a number, or to a range such as (1, 64),
+    for which the module is compiled once where its target and operators allow, with a warning where not. What
+    stays unbound is specialised for each shape that the module is called with. `precision` is `strict`,
+    `fp32` or `bf16` (docs/precision.md). `passes` replaces the target's pipeline; the pass for the precision
+    goes first. Operators without native code run on the host, with one warning, unless `host_steps` is False.
+    Raises `GcompError`: a `ModelError` for a bad file, an `UnsupportedError` listing all that cannot be
+    compiled, an `InputError` for arguments that do not fit.
     """
     check_sizes(shapes, dims)
     if threads != 1:
@@ -73,7 +75,7 @@ def _compile(
     model: Model,
     target: Target,
     shapes: Mapping[str, Sequence[int | None]] | None,
-    dims: Mapping[str, int] | None,
+    dims: Mapping[str, int | Range] | None,
     threads: int,
     pipeline: str | Sequence[Pass],
     host_steps: bool,
@@ -97,14 +99,25 @@ def _compile(
         with phase(taken, "passes"), watching(Decisions()) as told:
             optimised = optimize(bound, pipeline)
         hosted = target.is_native and operators_without_code(optimised)
+        if hosted and optimised.symbols():
+            raise OpenSizeError("operators that run on the host are there")
         module = HostedModule(optimised, part, name) if hosted else part(optimised, name)
         module.timings = {**taken, **module.timings}
         module.decisions = told.found
         return module
 
-    if graph.symbols() and target.is_native:
+    if target.is_native and not set(graph.symbols()) <= set(graph.ranges):
         return SpecialisedModule(graph, lambda sizes: build(bind(graph, sizes), dict(timings)))
-    module = build(graph, timings)
+    try:
+        check_ranges(graph)
+        module = build(graph, timings)
+    except OpenSizeError as error:
+        listed = ", ".join(graph.symbols())
+        warnings.warn(
+            f"one code for all values of {listed} is not possible, each new one is compiled: {error}",
+            stacklevel=3,
+        )
+        return SpecialisedModule(graph, lambda sizes: build(bind(graph, sizes), dict(timings)), str(error))
     if key:
         target.keep(key, module)
     return module
@@ -114,7 +127,7 @@ def _identity(
     model: Model,
     target: Target,
     shapes: Mapping[str, Sequence[int | None]] | None,
-    dims: Mapping[str, int] | None,
+    dims: Mapping[str, int | Range] | None,
     pipeline: str | Sequence[Pass],
     name: str | None,
 ) -> str:
@@ -179,13 +192,13 @@ def parse_target(text: str) -> Target:
 def as_graph(
     model: Model,
     shapes: Mapping[str, Sequence[int | None]] | None = None,
-    dims: Mapping[str, int] | None = None,
+    dims: Mapping[str, int | Range] | None = None,
 ) -> Graph:
     """The graph of a model, with sizes bound. Raises `ModelError`, `InputError`, `UnsupportedError`."""
     if not isinstance(model, Graph):
         return lift(model, shapes=shapes, dims=dims)
     check_sizes(shapes, dims)
-    values = dict(dims or {})
+    values, ranges = split_ranges(dims or {})
     for name, shape in (shapes or {}).items():
         value = next((value for value in model.inputs if value.name == name), None)
         if value is None:
@@ -197,6 +210,7 @@ def as_graph(
                 values[str(declared)] = given
             elif given not in (None, declared):
                 raise InputError(f"shapes: input {name} is {value.type}, got {tuple(shape)}")
+    model = declare(model, ranges) if ranges else model
     return bind(model, values) if values else model
 
 

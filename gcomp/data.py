@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from .diagnostics import InputError
+from .dim import parse, substitute
 from .ir import Graph, Value
 from .types import STRING, Array, DType, dtype_of
 
@@ -39,11 +40,15 @@ def synthetic(ports: Sequence[PortLike], seed: int = 0, graph: Graph | None = No
     """One array per input, the same for the same seed on every machine, never all equal where that can be.
 
     Floats are standard normal, bytes uniform; wider integers are 0 or 1, or, where `graph` shows that they
-    are indices, uniform over what is indexed. Raises `InputError` for an unknown size or a huge input.
+    are indices, uniform over what is indexed. Sizes for which `graph` declares a range are drawn too. Raises
+    `InputError` for an unknown size or a huge input.
     """
     limits = index_limits(graph) if graph is not None else {}
+    ranges = sorted(graph.ranges.items()) if graph is not None else []
+    random = np.random.default_rng(seed)
+    sizes = {name: int(random.integers(low, high, endpoint=True)) for name, (low, high) in ranges}
     return {
-        port.name: _random(port, np.random.default_rng([seed, place]), limits.get(port.name, 2))
+        port.name: _random(port, sizes, np.random.default_rng([seed, place]), limits.get(port.name, 2))
         for place, port in enumerate(ports)
     }
 
@@ -122,8 +127,9 @@ def _limits(value: Value, depth: int = 8) -> Iterator[int]:
             yield from _limits(op.result, depth - 1)
 
 
-def _random(port: PortLike, random: np.random.Generator, limit: int) -> Array:
-    sizes: tuple[int, ...] = tuple(size for size in port.shape if isinstance(size, int))
+def _random(port: PortLike, known: Mapping[str, int], random: np.random.Generator, limit: int) -> Array:
+    bound = [substitute(parse(str(size)), known) if known else size for size in port.shape]
+    sizes: tuple[int, ...] = tuple(size for size in bound if isinstance(size, int))
     if len(sizes) != len(port.shape):
         raise InputError(
             f"input {port.name} is {describe(port)}: for synthetic data all sizes must be known; "

@@ -46,6 +46,10 @@ class UnsupportedError(GcompError):
     """Something valid that gcomp, or the chosen target, cannot do."""
 
 
+class OpenSizeError(UnsupportedError, ValueError):
+    """A size had to be a number, or to be decided, where it is a symbol."""
+
+
 class InputError(GcompError):
     """Arguments given to a compiled module, or options given to gcomp, that do not fit."""
 

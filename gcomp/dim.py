@@ -9,7 +9,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Union
 
+from .diagnostics import InputError
+
 Dim = Union[int, "Poly"]
+Range = tuple[int, int]
+"""The least and the greatest value that a size may have."""
 Atom = Union[str, "Call"]
 Monomial = tuple[tuple[Atom, int], ...]
 
@@ -179,6 +183,34 @@ def maximum(*dims: Dim) -> Dim:
     return _extreme("max", dims)
 
 
+def grows(dim: Dim) -> bool:
+    """Whether `dim` visibly never gets smaller where a symbol, which is at least 0, gets larger."""
+    return _moves(dim, up=True)
+
+
+def split_ranges(dims: Mapping[str, int | Range]) -> tuple[dict[str, int], dict[str, Range]]:
+    """What a user says of symbols: sizes, and ranges of several. Raises `InputError` for a bad range."""
+    sizes: dict[str, int] = {}
+    ranges: dict[str, Range] = {}
+    for name, given in dims.items():
+        if not isinstance(given, tuple):
+            sizes[name] = given
+            continue
+        if len(given) != 2 or not all(type(end) is int for end in given):
+            raise InputError(f"dims[{name!r}]: a range is two whole numbers, not {given!r}")
+        low, high = given
+        if not 0 <= low <= high < LARGEST:
+            raise InputError(
+                f"dims[{name!r}]: a range begins at 0 or later and ends at or above that, below {LARGEST}; "
+                f"got {low}..{high}"
+            )
+        if low == high:
+            sizes[name] = low
+        else:
+            ranges[name] = given
+    return sizes, ranges
+
+
 def product(dims: Iterable[Dim]) -> Dim:
     """The product of the sizes; 1 for none."""
     total: Dim = 1
@@ -286,3 +318,22 @@ def _substitute_atom(atom: Atom, values: Mapping[str, Dim]) -> Dim:
         return values.get(atom, Poly({((atom, 1),): 1}))
     arguments = [substitute(argument, values) for argument in atom.arguments]
     return floordiv(*arguments) if atom.function == "floordiv" else _extreme(atom.function, tuple(arguments))
+
+
+def _moves(dim: Dim, up: bool) -> bool:
+    """Whether `dim` visibly never moves the other way than `up` says as symbols grow."""
+
+    def atom_moves(atom: Atom, up: bool) -> bool:
+        if isinstance(atom, str):
+            return up
+        first, *rest = atom.arguments
+        if atom.function == "floordiv":
+            return isinstance(rest[0], int) and rest[0] > 0 and _moves(first, up)
+        return all(_moves(argument, up) for argument in atom.arguments)
+
+    def term_moves(monomial: Monomial, factor: int) -> bool:
+        if all(isinstance(atom, str) for atom, _ in monomial):
+            return not monomial or (factor > 0) == up
+        return len(monomial) == 1 and monomial[0][1] == 1 and atom_moves(monomial[0][0], (factor > 0) == up)
+
+    return all(term_moves(monomial, factor) for monomial, factor in _terms(dim))

@@ -19,6 +19,7 @@ from typing import (
 )
 
 from .diagnostics import InferenceError
+from .dim import Range
 from .types import TensorType
 
 AnyOp = TypeVar("AnyOp", bound="Op")
@@ -191,11 +192,12 @@ class Graph:
     """Operators in an order in which each is defined before it is used; also the region of an operator.
 
     A region may read values of the graphs around it. `input_names` and `output_names` are the names of the
-    interface.
+    interface. `ranges` holds the least and greatest value of symbolic sizes for which they are declared.
     """
 
     def __init__(self, name: str = "main") -> None:
         self.name = name
+        self.ranges: dict[str, Range] = {}
         self.inputs: list[Value] = []
         self.outputs: list[Value] = []
         self.output_names: list[str] = []
@@ -270,6 +272,7 @@ class Graph:
             mapping.update(zip(op.results, new.results, strict=True))
         copy.outputs = [mapping.get(value, value) for value in self.outputs]
         copy.output_names, copy.metadata = list(self.output_names), dict(self.metadata)
+        copy.ranges = dict(self.ranges)
         return copy
 
     def walk(self) -> Iterator[Op]:

@@ -6,7 +6,6 @@ import ctypes
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -14,7 +13,8 @@ from typing import Any, NoReturn, cast
 import numpy as np
 
 from .diagnostics import BuildError, InputError, RunError
-from .types import DTYPES, STRING, Array, DType, dtype_of
+from .port import Port, Symbol, described, fitting, sizes_of
+from .types import DTYPES, STRING, Array
 
 ABI = 1
 """Version of the C interface; artefacts and callers of different versions do not fit together."""
@@ -45,6 +45,7 @@ class ErrorCode(IntEnum):
     INDEX = 5, "an index is out of range"
     MEMORY = 6, "out of memory"
     WEIGHTS = 7, "the weights are missing or not aligned to 64 bytes"
+    SIZE = 8, "a symbolic size is outside of the range that the code was compiled for"
 
 
 class CTensor(ctypes.Structure):
@@ -75,24 +76,17 @@ class CContext(ctypes.Structure):
 
 _INIT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+_SIZES = _RUN
 
-
-@dataclass(frozen=True)
-class Port:
-    """An input or output of a module: a size is an integer, or the name of what is not known."""
-
-    name: str
-    dtype: DType
-    shape: tuple[int | str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+REMEMBERED = 64
+"""Assignments of values to symbolic sizes whose shapes are kept; beyond it the oldest goes."""
 
 
 class NativeModule:
     """Native code with the arrays it works on; may be called from several threads at once, and after a fork.
 
-    `run` and `init` are the addresses of `NAME_run` and `NAME_init`; `weights` is that of a blob aligned to
+    `run`, `init` and `sizes` are the addresses of `NAME_run`, `NAME_init` and `NAME_sizes`, the last of which
+    only symbolic sizes need; `weights` is that of a blob aligned to
     `ALIGNMENT`, or None where the code holds its own. `keepalive` owns what the addresses point to.
     Raises `BuildError` for a manifest that this version of gcomp cannot serve, `RunError` where the processor
     lacks an instruction set that the code needs.
@@ -104,11 +98,13 @@ class NativeModule:
         *,
         run: int,
         init: int,
+        sizes: int = 0,
         weights: int | None = None,
         keepalive: object = None,
     ) -> None:
         self.manifest, self._keepalive = manifest, keepalive
-        self.name, self._arena_bytes = _checked(manifest)
+        self.name, arena_bytes = _checked(manifest)
+        self._symbols = _symbols(manifest)
         self.inputs, self.outputs = _ports(manifest, "inputs"), _ports(manifest, "outputs")
         self.host_steps: list[Any] = list(manifest.get("host_steps", []))
         self._run = _RUN(run)
@@ -117,9 +113,12 @@ class NativeModule:
             _refuse(self.name, code, manifest)
         if weights is not None:
             self._context.weights = weights
-        self._frames: list[_Frame] = []
-        self._results = [(_static(port, self.name), port.dtype.numpy) for port in self.outputs]
-        self._expected = [(_static(port, self.name), port.dtype.numpy) for port in self.inputs]
+        self._sizes = _SIZES(sizes) if sizes else None
+        self._frames: list[Frame] = []
+        self._known: dict[tuple[int, ...], Shapes] = {}
+        for port in (*self.inputs, *self.outputs):
+            _check_served(port, self._symbols, self.name)
+        self._static = None if self._symbols else Shapes(self.inputs, self.outputs, arena_bytes)
 
     def __repr__(self) -> str:
         listed = [", ".join(f"{p.name}: {p}" for p in ports) for ports in (self.inputs, self.outputs)]
@@ -133,15 +132,18 @@ class NativeModule:
         writeable, apart from the others and from the inputs; after an error their content is undefined.
         Raises `InputError` for arrays that do not fit, `RunError` if the code refuses.
         """
-        given = self.accept(arrays)
+        shapes = self.shapes(arrays)
+        given = self._accept(arrays, shapes)
         if out is None:
-            results = [np.empty(shape, dtype) for shape, dtype in self._results]
+            results = [np.empty(shape, dtype) for shape, dtype in shapes.results]
         else:
-            results = self._writable(out, given)
+            results = self._writable(out, given, shapes)
         try:
             frame = self._frames.pop()  # atomic: no other thread has it
         except IndexError:
-            frame = _Frame(self)
+            frame = Frame(self._context, shapes)
+        if frame.shapes is not shapes:
+            frame.fit(shapes)
         for tensor, array in zip(frame.tensors, (*given, *results), strict=True):
             tensor.data = array.ctypes.data
         code = self._run(*frame.arguments)
@@ -163,39 +165,61 @@ class NativeModule:
 
     def accept(self, arrays: Sequence[Any]) -> list[Array]:
         """The arrays as the code takes them: contiguous, of the declared types. Raises `InputError`."""
-        expected = self._expected
-        if len(arrays) != len(expected):
+        return self._accept(arrays, self.shapes(arrays))
+
+    def shapes(self, arrays: Sequence[Any]) -> Shapes:
+        """The shapes of a call with these arrays. Raises `InputError` for symbolic sizes out of range."""
+        if len(arrays) != len(self.inputs):
             names = ", ".join(port.name for port in self.inputs)
             raise InputError(
-                f"{self.name}: takes {_count(len(expected), 'input')} ({names}), got {len(arrays)}"
+                f"{self.name}: takes {_count(len(self.inputs), 'input')} ({names}), got {len(arrays)}"
             )
+        if self._static is not None:
+            return self._static
+        sizes = sizes_of(self.name, self.inputs, self._symbols, arrays)
+        key = tuple(sizes.values())
+        if key not in self._known:
+            inputs, outputs = ([port.at(sizes) for port in ports] for ports in (self.inputs, self.outputs))
+            if len(self._known) >= REMEMBERED:
+                self._known.pop(next(iter(self._known)), None)
+            self._known[key] = Shapes(inputs, outputs, self._measure(inputs))
+        return self._known[key]
+
+    def _measure(self, inputs: Sequence[Port]) -> int:
+        """The bytes of the arena for inputs of these shapes."""
+        if self._sizes is None:
+            raise BuildError(f"{self.name}: symbolic sizes need {self.name}_sizes, which is not given")
+        tensors, _owned = _structs(inputs)
+        bytes = ctypes.c_int64()
+        if code := self._sizes(ctypes.addressof(tensors), None, ctypes.addressof(bytes)):
+            _refuse(self.name, code, self.manifest)
+        return bytes.value
+
+    def _accept(self, arrays: Sequence[Any], shapes: Shapes) -> list[Array]:
         return [
             array
             if type(array) is np.ndarray
             and array.dtype == dtype
             and array.shape == shape
             and array.flags.c_contiguous
-            else self._fitting(index, array)
-            for index, (array, (shape, dtype)) in enumerate(zip(arrays, expected, strict=True))
+            else fitting(self.name, shapes.inputs[index], array)
+            for index, (array, (shape, dtype)) in enumerate(zip(arrays, shapes.expected, strict=True))
         ]
 
-    def _fitting(self, index: int, given: Any) -> Array:
-        return fitting(self.name, self.inputs[index], given)
-
-    def _writable(self, out: Sequence[Any], given: Sequence[Array]) -> list[Array]:
+    def _writable(self, out: Sequence[Any], given: Sequence[Array], shapes: Shapes) -> list[Array]:
         """`out` as it is, if the code can write its results there while it reads `given`."""
         if len(out) != len(self.outputs):
             raise InputError(
                 f"{self.name}: out needs {_count(len(self.outputs), 'array')}, one an output, got {len(out)}"
             )
         checked: list[Array] = []
-        for port, (shape, dtype), place in zip(self.outputs, self._results, out, strict=True):
+        for port, (shape, dtype), place in zip(shapes.outputs, shapes.results, out, strict=True):
             who = f"{self.name}: out for {port.name}"
             if not isinstance(place, np.ndarray):
                 raise InputError(f"{who} must be a numpy array, got {type(place).__name__}")
             array = cast(Array, place)
             if array.dtype != dtype or array.shape != shape:
-                raise InputError(f"{who} must be {port}, got {_described(array)}")
+                raise InputError(f"{who} must be {port}, got {described(array)}")
             if not (array.flags.c_contiguous and array.flags.writeable):
                 raise InputError(
                     f"{who} must be contiguous and writeable, got strides {array.strides} "
@@ -207,30 +231,43 @@ class NativeModule:
         return checked
 
 
-class _Frame:
+class Shapes:
+    """What a call of known sizes takes and gives, and the bytes of its arena."""
+
+    def __init__(self, inputs: Sequence[Port], outputs: Sequence[Port], arena_bytes: int) -> None:
+        self.inputs, self.outputs, self.arena_bytes = inputs, outputs, arena_bytes
+        self.expected = [(port.static_shape, port.dtype.numpy) for port in inputs]
+        self.results = [(port.static_shape, port.dtype.numpy) for port in outputs]
+
+
+class Frame:
     """What one running call owns: context, arena, tensor structs and their shapes."""
 
-    def __init__(self, module: NativeModule) -> None:
-        self.context = CContext.from_buffer_copy(module._context)  # pyright: ignore[reportPrivateUsage]
-        self._memory: list[object] = []
-        if size := module._arena_bytes:  # pyright: ignore[reportPrivateUsage]
-            arena = aligned(size)
-            self._memory.append(arena)
-            self.context.arena = arena.ctypes.data
-        groups = [self._structs(module.inputs), self._structs(module.outputs)]
+    def __init__(self, context: CContext, shapes: Shapes) -> None:
+        self.context = CContext.from_buffer_copy(context)
+        self._room = 0
+        self.fit(shapes)
+
+    def fit(self, shapes: Shapes) -> None:
+        """Makes ready for calls of these shapes; an arena that is larger already stays."""
+        self.shapes = shapes
+        if shapes.arena_bytes > self._room:
+            self._room, self._arena = shapes.arena_bytes, aligned(shapes.arena_bytes)
+            self.context.arena = self._arena.ctypes.data
+        groups, self._owned = zip(*map(_structs, (shapes.inputs, shapes.outputs)), strict=True)
         self.tensors = [tensor for group in groups for tensor in group]
         self.arguments = (ctypes.addressof(self.context), *map(ctypes.addressof, groups))
 
-    def _structs(self, ports: Sequence[Port]) -> Any:
-        """An array of structs, complete but for the data pointers."""
-        tensors = (CTensor * len(ports))()
-        for tensor, port in zip(tensors, ports, strict=True):
-            shape = (ctypes.c_int64 * len(port.shape))(*port.shape)  # pyright: ignore[reportArgumentType]
-            tensor.dtype, tensor.rank = port.dtype.code, len(port.shape)
-            tensor.shape = ctypes.addressof(shape)
-            self._memory.append(shape)
-        self._memory.append(tensors)
-        return tensors
+
+def _structs(ports: Sequence[Port]) -> tuple[Any, object]:
+    """An array of structs, complete but for the data pointers; and what has to live as long."""
+    tensors, shapes = (CTensor * len(ports))(), list[object]()
+    for tensor, port in zip(tensors, ports, strict=True):
+        shape = (ctypes.c_int64 * len(port.shape))(*port.static_shape)
+        tensor.dtype, tensor.rank = port.dtype.code, len(port.shape)
+        tensor.shape = ctypes.addressof(shape)
+        shapes.append(shape)
+    return tensors, (tensors, shapes)
 
 
 def load(path: str | os.PathLike[str]) -> NativeModule:
@@ -250,12 +287,12 @@ def load(path: str | os.PathLike[str]) -> NativeModule:
         text = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(library, MANIFEST_SYMBOL)))
         manifest: dict[str, Any] = json.loads(text)
         name, _ = _checked(manifest)
-        run, init = (_address(library, f"{name}_{entry}") for entry in ("run", "init"))
+        run, init, sizes = (_address(library, f"{name}_{entry}") for entry in ("run", "init", "sizes"))
     except BuildError as error:
         raise BuildError(f"{file}: {error.message}") from error
     except (ValueError, AttributeError) as error:
         raise BuildError(f"{file}: is no module made by gcomp: {error}") from error
-    return NativeModule(manifest, run=run, init=init, keepalive=library)
+    return NativeModule(manifest, run=run, init=init, sizes=sizes, keepalive=library)
 
 
 def aligned(size: int) -> Array:
@@ -307,52 +344,19 @@ def _ports(manifest: Mapping[str, Any], side: str) -> tuple[Port, ...]:
         raise BuildError(f"{manifest['name']}: the manifest's {side} are unreadable: {error}") from error
 
 
-def _static(port: Port, module: str) -> tuple[int, ...]:
-    sizes = tuple(size for size in port.shape if isinstance(size, int))
-    if len(sizes) != len(port.shape) or port.dtype == STRING:
+def _symbols(manifest: Mapping[str, Any]) -> list[Symbol]:
+    try:
+        return [Symbol(**symbol) for symbol in manifest.get("symbols", [])]
+    except TypeError as error:
+        raise BuildError(f"{manifest['name']}: the manifest's symbols are unreadable: {error}") from error
+
+
+def _check_served(port: Port, symbols: Sequence[Symbol], module: str) -> None:
+    known = {symbol.name for symbol in symbols}
+    if port.dtype == STRING or not port.symbols <= known:
         raise BuildError(
             f"{module}: {port.name} is {port}; native modules take sizes and numbers that are known"
         )
-    return sizes
-
-
-def fitting(module: str, port: Port, given: Any) -> Array:
-    """`given` as a contiguous array of the input's type and shape, copied where that is needed.
-
-    Raises `InputError` for what does not fit, in the name of `module`.
-    """
-    array = _as_array(f"{module}: input {port.name}", given, port.dtype)
-    if _element_type(array) != port.dtype.name or array.shape != port.shape:
-        raise InputError(f"{module}: input {port.name} must be {port}, got {_described(array)}")
-    return np.require(array.astype(port.dtype.numpy, copy=False), requirements=["C"])
-
-
-def _as_array(who: str, given: Any, dtype: DType) -> Array:
-    if isinstance(given, np.ndarray):
-        return cast(Array, given)
-    try:
-        if hasattr(given, "__dlpack__"):
-            array: Array = np.from_dlpack(given)
-            return array
-        array = np.asarray(given)
-    except (ValueError, TypeError, RuntimeError, BufferError, AttributeError) as error:
-        raise InputError(f"{who}: {type(given).__name__} cannot be read as an array: {error}") from error
-    if not hasattr(given, "dtype") and np.can_cast(array.dtype, dtype.numpy, "same_kind"):
-        return array.astype(dtype.numpy)  # lists and numbers have no element type of their own
-    return array
-
-
-def _element_type(array: Array) -> str:
-    try:
-        return str(dtype_of(array))
-    except KeyError:
-        return str(array.dtype)
-
-
-def _described(array: Array) -> str:
-    """Type and shape; a byte order only where it is not the machine's."""
-    order = "" if array.dtype.isnative else " in the other byte order"
-    return f"{_element_type(array)}[{','.join(map(str, array.shape))}]{order}"
 
 
 def _refuse(module: str, number: int, manifest: Mapping[str, Any]) -> NoReturn:

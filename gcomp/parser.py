@@ -26,6 +26,7 @@ _TYPE = re.compile(r"\w+\[[^\]\n]*\]")
 _ELEMENT = re.compile(r"[-+\w.]+")
 _ANGLED = re.compile(r"(layout|dim|float)<([^>\n]*)>")
 _DIGITS = re.compile(r"\d{1,18}", re.ASCII)
+_RANGE = re.compile(r"([A-Za-z_]\w*)=(\d{1,10})\.\.(\d{1,10})", re.ASCII)
 _DIGEST = re.compile(r"@sha256:([0-9a-f]{64})")
 
 _type = lru_cache(4096)(parse_type)
@@ -131,6 +132,8 @@ class _Parser:
             outputs.append((self.name(), start))
             graph.output_names.append(self.string("the output's name"))
             self.separate(")")
+        if self.accept("where "):
+            self.ranges(graph)
         self.expect("{")
         if self.text.startswith("metadata", self.at):
             self.at += len("metadata")
@@ -140,6 +143,13 @@ class _Parser:
             self.operator(graph, scope)
         graph.outputs = [self.look_up(scope, name, start) for name, start in outputs]
         return graph
+
+    def ranges(self, graph: Graph) -> None:
+        while True:
+            name, low, high = self.match(_RANGE, "a range such as n=1..64").groups()
+            graph.ranges[name] = (int(low), int(high))
+            if not self.accept(","):
+                return
 
     def metadata(self) -> dict[str, Any]:
         start = self.at

@@ -4,38 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import prod
-from typing import Literal
 
+from . import arena
+from . import dim as dims
+from .arena import Buffer, Space, most, symbols_of
+from .diagnostics import OpenSizeError
+from .dim import Dim, Poly
 from .ir import Graph, Op, Value
 from .kernel import Compute, Program, inlined, walk
 from .lowering import lower_op
-from .op import Constant, Operator, Storage
+from .op import Constant, Operator
+from .port import Symbol
 from .tensor import Load, Reduce
 from .types import Array, Part, TensorType
-
-Space = Literal["input", "output", "arena", "constant"]
-
-ALIGNMENT = 64
-"""Bytes to which every buffer is aligned; inputs and outputs belong to the caller and need not be."""
-
-
-@dataclass(eq=False)
-class Buffer:
-    """Memory for one value, or for several that never overlap in it.
-
-    `index` numbers inputs and outputs; `array` and `storage` are those of a constant; `first` and `last` are
-    the steps between which an arena buffer is in use, `offset` its place there in bytes.
-    """
-
-    space: Space
-    bytes: int
-    index: int = 0
-    array: Array | None = None
-    storage: Storage = "dense"
-    first: int = 1 << 62
-    last: int = -1
-    offset: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,19 +41,33 @@ class Step:
 
 @dataclass
 class Plan:
-    """Steps in order. `arena_bytes` covers all buffers of the arena."""
+    """Steps in order. `arena_bytes` covers the buffers of the `arena`, each listed after those under it.
+
+    Where there are `symbols`, it does so at the largest sizes.
+    """
 
     graph: Graph
     steps: list[Step] = field(default_factory=list[Step])
     inputs: list[View] = field(default_factory=list[View])
     outputs: list[View] = field(default_factory=list[View])
     arena_bytes: int = 0
+    arena: list[Buffer] = field(default_factory=list[Buffer])
+    symbols: list[Symbol] = field(default_factory=list[Symbol])
 
 
 def dense(type: TensorType) -> tuple[int, ...]:
-    """Row-major strides over the physical axes. Raises `ValueError` for symbolic sizes."""
-    extents = physical_extents(type)
-    return tuple(prod(extents[axis + 1 :]) for axis in range(len(extents)))
+    """Row-major strides over the physical axes; 0 for an axis of one element around symbolic ones.
+
+    Raises `OpenSizeError` where a symbolic size lies within another axis.
+    """
+    strides: list[int] = []
+    total: Dim = 1
+    for extent in reversed(type.physical):
+        if isinstance(total, Poly) and extent != 1:
+            raise OpenSizeError(f"{type}: only the outermost axis in memory may have a symbolic size")
+        strides.append(total if isinstance(total, int) else 0)
+        total = extent * total
+    return tuple(reversed(strides))
 
 
 def physical_extents(type: TensorType) -> tuple[int, ...]:
@@ -81,7 +76,10 @@ def physical_extents(type: TensorType) -> tuple[int, ...]:
 
 
 def plan(graph: Graph) -> Plan:
-    """Plans a graph of static shapes; every operator of it has `lower`."""
+    """Plans a graph; every operator of it has `lower`.
+
+    Symbolic sizes need a range and must be the outermost of each value in memory, else `OpenSizeError`.
+    """
     return _Planner(graph).run()
 
 
@@ -95,6 +93,7 @@ class _Planner:
         self.order = {op: number for number, op in enumerate(graph.ops)}
 
     def run(self) -> Plan:
+        symbols = symbols_of(self.graph)
         inputs = [self._own(value, "input", index) for index, value in enumerate(self.graph.inputs)]
         self._find_homes()
         outputs = self._claim_outputs()
@@ -103,8 +102,11 @@ class _Planner:
         for view, value in zip(outputs, self.graph.outputs, strict=True):
             if self.views[value].buffer is not view.buffer:
                 self._copy(self.views[value], view)
-        arena = self._place()
-        return Plan(self.graph, self.steps, inputs, outputs, arena)
+        views = [view for step in self.steps for view in (*step.operands, *step.results) if view is not None]
+        buffers = list(dict.fromkeys(view.buffer for view in views if view.buffer.space == "arena"))
+        bytes = arena.place(buffers)
+        arena.stack(buffers)
+        return Plan(self.graph, self.steps, inputs, outputs, bytes, buffers, symbols)
 
     def _last_uses(self) -> dict[Value, Op | None]:
         """The operator after which a value is no longer read; None for what the graph returns."""
@@ -115,7 +117,8 @@ class _Planner:
         return last
 
     def _own(self, value: Value, space: Space, index: int = 0, array: Array | None = None) -> View:
-        buffer = Buffer(space, prod(physical_extents(value.type)) * value.type.dtype.bytes, index, array)
+        size = value.type.bytes
+        buffer = Buffer(space, most(size, self.graph.ranges), index, array, size=size)
         self.views[value] = View(buffer, value.type, dense(value.type))
         return self.views[value]
 
@@ -146,9 +149,9 @@ class _Planner:
         """Outputs that a step makes are made where the caller wants them; others are copied at the end."""
         outputs: list[View] = []
         for index, value in enumerate(self.graph.outputs):
-            bytes = prod(value.type.static_shape) * value.type.dtype.bytes
             plain = value.type.with_layout(None)
-            outputs.append(View(Buffer("output", bytes, index), plain, dense(plain)))
+            bytes = most(plain.bytes, self.graph.ranges)
+            outputs.append(View(Buffer("output", bytes, index, size=plain.bytes), plain, dense(plain)))
             root = self._root(value)
             made = (
                 root.producer is not None
@@ -203,7 +206,7 @@ class _Planner:
                 strides = tuple(
                     mine if extent == 1 else its
                     for extent, mine, its in zip(
-                        physical_extents(value.type), dense(value.type), home.strides, strict=True
+                        value.type.physical, dense(value.type), home.strides, strict=True
                     )
                 )
                 self.views[value] = View(home.buffer, value.type, strides, home.offset + offset)
@@ -259,25 +262,6 @@ class _Planner:
                 view.buffer.first = min(view.buffer.first, number)
                 view.buffer.last = max(view.buffer.last, number)
 
-    def _place(self) -> int:
-        """First fit in order of first use: what was freed last is still in the caches."""
-        buffers = {
-            id(v.buffer): v.buffer for s in self.steps for v in (*s.operands, *s.results) if v is not None
-        }
-        placed: list[Buffer] = []
-        for buffer in sorted((b for b in buffers.values() if b.space == "arena"), key=lambda b: b.first):
-            busy = sorted(
-                (other.offset, other.offset + _rounded(other.bytes))
-                for other in placed
-                if other.last >= buffer.first and other.first <= buffer.last
-            )
-            for start, end in busy:
-                if buffer.offset + buffer.bytes <= start:
-                    break
-                buffer.offset = max(buffer.offset, end)
-            placed.append(buffer)
-        return max((buffer.offset + _rounded(buffer.bytes) for buffer in placed), default=0)
-
 
 def pointwise_operands(op: Operator) -> list[int]:
     """The operands of which each element is read only to make the result's element at the same index."""
@@ -323,7 +307,7 @@ def _order(type: TensorType) -> list[int] | None:
     parts = type.layout.parts if type.layout else tuple(Part((axis,)) for axis in range(type.rank))
     if any(part.side != "whole" or len(part.axes) > 1 for part in parts):
         return None
-    if prod(physical_extents(type)) != prod(type.static_shape):
+    if dims.product(type.physical) != type.size:
         return None
     axes = [part.axes[0] for part in parts]
     return [axis for axis in axes if type.shape[axis] != 1]
@@ -340,18 +324,14 @@ def _slice_offset(whole: TensorType, part: TensorType, start: Sequence[int]) -> 
     if whole.layout is None:
         return sum(index * stride for index, stride in zip(start, dense(whole), strict=True))
     total = 0
-    extents = physical_extents(whole)
+    extents = whole.physical
     for physical, (piece, stride) in enumerate(zip(whole.layout.parts, dense(whole), strict=True)):
         if piece.side != "whole" or len(piece.axes) != 1:
             return None
-        first, size = start[piece.axes[0]], part.static_shape[piece.axes[0]]
-        end = first + -(-size // piece.tile) * piece.tile
+        first, size = start[piece.axes[0]], part.shape[piece.axes[0]]
+        end = first + dims.ceildiv(size, piece.tile) * piece.tile
         inside = size % piece.tile == 0 or end == extents[physical]
         if first % piece.tile or not inside:
             return None
         total += first * stride
     return total
-
-
-def _rounded(bytes: int) -> int:
-    return -(-bytes // ALIGNMENT) * ALIGNMENT

@@ -80,7 +80,9 @@ class _Printer:
         outputs = ", ".join(
             f"{self.use(value)} {quoted(name)}" for value, name in zip(graph.outputs, names, strict=False)
         )
-        yield f"graph {quoted(graph.name)} ({inputs}) -> ({outputs}) {{"
+        ranges = ", ".join(f"{name}={low}..{high}" for name, (low, high) in sorted(graph.ranges.items()))
+        where = f"where {ranges} " if ranges else ""
+        yield f"graph {quoted(graph.name)} ({inputs}) -> ({outputs}) {where}{{"
         if graph.metadata:
             yield f"{indent}  metadata {_json(graph.metadata)}"
         for op in graph.ops:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .compiler import compile
 from .diagnostics import InputError
-from .native import Port
+from .port import Port
 from .precision import DEFAULT
 from .types import Array, DType, dtype_of
 

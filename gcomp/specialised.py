@@ -18,10 +18,13 @@ MOST = 64
 
 
 class SpecialisedModule(Module):
-    """Compiles `build(sizes)` for each new assignment of sizes to the symbols of `graph`, and keeps it."""
+    """Compiles `build(sizes)` for each new assignment of sizes to the symbols of `graph`, and keeps it.
 
-    def __init__(self, graph: Graph, build: Callable[[Mapping[str, int]], Module]) -> None:
-        self.graph, self._build = graph, build
+    `reason` says why there cannot be one module for all, if that was asked for.
+    """
+
+    def __init__(self, graph: Graph, build: Callable[[Mapping[str, int]], Module], reason: str = "") -> None:
+        self.graph, self._build, self._reason = graph, build, reason
         self.inputs, self.outputs = ports(graph)
         self.host_steps: list[str] = []
         self.timings: dict[str, float] = {}
@@ -78,7 +81,9 @@ class SpecialisedModule(Module):
 
     def save(self, path: str | Path) -> list[Path]:
         names = ", ".join(self.graph.symbols())
+        if self._reason:
+            raise BuildError(f"{path}: one code for all values of {names} is not possible: {self._reason}")
         raise BuildError(
-            f"{path}: sizes still open: {names}; to save the module bind them: shapes= or dims= in Python, "
-            "--shape or --dim on the command line"
+            f"{path}: sizes still open: {names}; to save the module bind them, each to a number or a range: "
+            "shapes= or dims= in Python, --shape or --dim on the command line"
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .dim import substitute
 from .ir import Op
 from .op import Constant, Operator
 from .types import Array
@@ -112,9 +114,9 @@ def operators_of(op: Op) -> tuple[str, ...]:
     return tuple(inner) or (op.kind,)
 
 
-def flops_of(op: Op) -> int | None:
-    """Floating-point operations of one run, if all sizes are known."""
-    flops = op.flops if isinstance(op, Operator) else None
+def flops_of(op: Op, values: Mapping[str, int]) -> int | None:
+    """Floating-point operations of one run, if all sizes are known; `values` are those of symbolic ones."""
+    flops = substitute(op.flops, values) if isinstance(op, Operator) else None
     return flops if isinstance(flops, int) else None
 
 
@@ -127,4 +129,4 @@ def facts_of(op: Op, code: str, operands: list[Array | None], results: list[Arra
     ]
     weights = sum(array.nbytes for array, fixed in pairs if fixed)
     data = sum(array.nbytes for array, fixed in pairs if not fixed) + sum(a.nbytes for a in results)
-    return StepFacts(nodes_of(op), operators_of(op), code, flops_of(op), weights, data)
+    return StepFacts(nodes_of(op), operators_of(op), code, flops_of(op, {}), weights, data)

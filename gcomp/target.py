@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 from .diagnostics import BuildError, UnsupportedError
 from .ir import Graph
-from .native import Port
+from .port import Port
 from .precision import DEFAULT
 from .steps import Limits, Memory, StepFacts, Trace
 from .types import Array

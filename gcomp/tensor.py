@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .dim import Dim
+from .diagnostics import OpenSizeError
+from .dim import Dim, Poly
 from .expr import Expr, Index, Var, as_index, fresh_name, literal
 from .types import DType, TensorType
 
@@ -37,7 +38,10 @@ class Tensor:
         return Load(self, tuple(map(as_index, index)), where, other)
 
     def broadcast(self, index: Sequence[Expr]) -> Expr:
-        """The element that numpy's broadcasting pairs with `index` of the (wider) result."""
+        """The element that numpy's broadcasting pairs with `index` of the (wider) result.
+
+        Raises `OpenSizeError` where a symbol decides whether an axis is repeated.
+        """
         own = index[len(index) - self.type.rank :]
         return Load(self, tuple(_paired(size, i) for size, i in zip(self.shape, own, strict=True)))
 
@@ -90,5 +94,8 @@ def reduce(
 
 def _paired(size: Dim, index: Expr) -> Expr:
     """The index into an axis of `size` that broadcasting pairs with an index of the result."""
+    if isinstance(size, Poly) and not (isinstance(index, Var) and index.extent == size):
+        against = index.extent if isinstance(index, Var) else "another size"
+        raise OpenSizeError(f"whether the size {size} is 1, to be repeated along {against}, must be known")
     is_wider = size == 1 and not (isinstance(index, Var) and index.extent == 1)
     return literal(0) if is_wider else index

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import dim as dims
+from .diagnostics import OpenSizeError
 from .dim import Dim
 
 Array = NDArray[Any]
@@ -179,10 +180,10 @@ class TensorType:
 
     @property
     def static_shape(self) -> tuple[int, ...]:
-        """The shape as integers. Raises `ValueError` where a size is symbolic."""
+        """The shape as integers. Raises `OpenSizeError`, a `ValueError`, where a size is symbolic."""
         sizes = tuple(size for size in self.shape if isinstance(size, int))
         if len(sizes) != self.rank:
-            raise ValueError(f"{self} has symbolic sizes")
+            raise OpenSizeError(f"{self} has symbolic sizes")
         return sizes
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .diagnostics import IllFormed, InferenceError
+from .dim import LARGEST
 from .ir import Graph, Op, Value, reads
 from .op import Argument
 from .printer import format_op
@@ -18,12 +19,14 @@ def check(graph: Graph) -> None:
 
     Each value is defined before it is read, in this graph or one around it; users, parents and owners agree
     with the operators; types are what inference gives, layouts aside; inputs and outputs of the graph, not of
-    regions, have unique names; no operator appears twice and none is an `Argument`.
+    regions, have unique names; ranges are of symbols that inputs have; no operator
+    appears twice and none is an `Argument`.
     """
     seen: set[Op] = set()
     readers: dict[Value, set[Op]] = {}
     _check_graph(graph, {}, seen, readers)
     _check_names(graph)
+    _check_ranges(graph)
     for value, users in readers.items():
         if set(value.users) != users:
             _refuse_users(value, users)
@@ -86,6 +89,19 @@ def _check_names(graph: Graph) -> None:
         repeated = [name for name, count in Counter(names).items() if count > 1 and name]
         if repeated:
             raise IllFormed(f"graph {graph.name!r} has several {what}s called {repeated[0]!r}")
+
+
+def _check_ranges(graph: Graph) -> None:
+    symbols = graph.symbols()
+    for name, (low, high) in graph.ranges.items():
+        if name not in symbols:
+            raise IllFormed(
+                f"graph {graph.name!r} has a range for {name!r}, which no input has: {_list(symbols)}"
+            )
+        if not 0 <= low <= high < LARGEST:
+            raise IllFormed(
+                f"graph {graph.name!r}: {name}={low}..{high} is no range of sizes below {LARGEST}"
+            )
 
 
 def _refuse_users(value: Value, users: set[Op]) -> NoReturn:

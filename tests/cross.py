@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gcomp.backends.llvm.module import LLVMModule
-from gcomp.native import Port
+from gcomp.port import Port
 from gcomp.types import Array
 from tests.programs import Outcome, run, tool
 

@@ -16,7 +16,7 @@ from typing import Literal
 import gcomp
 from gcomp.backends.llvm.cpu import host
 from gcomp.backends.llvm.module import LLVMModule, compile_graph
-from gcomp.native import ALIGNMENT, NativeModule, _Frame
+from gcomp.native import ALIGNMENT, Frame, NativeModule
 from gcomp.types import Array
 from tests.networks import networks
 from tests.samples import graph_of, native_samples, sample
@@ -83,15 +83,16 @@ def guarded_run(
         aligned: Placement = "start" if kind in ("arena", "weights") and placement == "odd" else placement
         return Fenced(size - lacking * (kind == short), aligned, poison, content)
 
+    shapes = module.shapes(arrays)
     inputs = [fenced("inputs", array.nbytes, array.itemsize, array) for array in arrays]
     outputs = [
         fenced("outputs", dtype.itemsize * math.prod(shape), dtype.itemsize)
-        for shape, dtype in module._results
+        for shape, dtype in shapes.results
     ]
-    arena = fenced("arena", -(-module._arena_bytes // ALIGNMENT) * ALIGNMENT, ALIGNMENT)
+    arena = fenced("arena", -(-shapes.arena_bytes // ALIGNMENT) * ALIGNMENT, ALIGNMENT)
     constants = fenced("weights", weights.nbytes, ALIGNMENT, weights)
-    frame = _Frame(module)
-    if module._arena_bytes:
+    frame = Frame(module._context, shapes)
+    if shapes.arena_bytes:
         frame.context.arena = arena.address
     if weights.nbytes:
         frame.context.weights = constants.address

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gcomp.arena import Buffer
 from gcomp.evaluate import evaluate_op
-from gcomp.plan import Buffer, Plan, View, physical_extents
+from gcomp.plan import Plan, View, physical_extents
 from gcomp.types import Array
 
 POISON = 0xA5

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import re
 import zlib
 from collections.abc import Collection, Sequence
 from typing import Literal
 
+from gcomp import dim as dims
 from gcomp.diagnostics import BuildError
-from gcomp.native import ABI, ALIGNMENT, ErrorCode, Port
+from gcomp.dim import Dim
+from gcomp.native import ABI, ALIGNMENT, ErrorCode
+from gcomp.port import Port, Symbol
 
-from . import prologue
+from . import measure, prologue
 from .cpu import Cpu
 from .cpuid import BASELINE, check_text
 from .halves import halves_text
+from .measure import TENSOR_TYPE, specification
 from .memory import memory_text
-
-TENSOR_TYPE = "{ ptr, i32, i32, ptr }"
-"""`gcomp_tensor`: data, dtype, rank, shape. `getelementptr` over it fits every pointer size."""
 
 CONTEXT_TYPE = "{ i32, i32, ptr, ptr, ptr, ptr, ptr, ptr }"
 """`gcomp_ctx`: abi, cpu, weights, arena, alloc, free, parallel_for, user."""
@@ -65,15 +65,18 @@ def prologue_text(
     arena_bytes: int,
     manifest: str,
     weights: Weights,
+    symbols: Sequence[Symbol] = (),
 ) -> str:
     """A whole LLVM module: everything of the artefact but `NAME_entry`, which it declares, and the weights.
 
     `NAME_run` checks context, processor, arena, weights and every tensor, in code that any processor of the
     architecture runs, then calls the hidden `i32 NAME_entry(weights, arena, in, out)`, all pointers, for an
-    `ErrorCode`. Raises `BuildError` for sizes that are not known.
+    `ErrorCode`; `symbols`, which it reads from the inputs, follow as i64, and `i64 NAME_arena_bytes` of them
+    is declared too. Raises `BuildError` for sizes that are not known.
     """
+    known = {symbol.name for symbol in symbols}
     for port in (*inputs, *outputs):
-        if not all(isinstance(size, int) for size in port.shape):
+        if any(not dims.symbols(dims.parse(str(size))) <= known for size in port.shape):
             raise BuildError(f"{name}: {port.name} is {port}: an artefact's sizes must be known")
     values = {
         "name": name,
@@ -81,7 +84,6 @@ def prologue_text(
         "token": str(zlib.crc32(f"{cpu.arch} {cpu.features}".encode()) % 2**31 | 1),
         "inputs": str(len(inputs)),
         "outputs": str(len(outputs)),
-        "arena_bytes": str(arena_bytes),
         "misaligned": str(ALIGNMENT - 1),
         "tensor": TENSOR_TYPE,
         "context": CONTEXT_TYPE,
@@ -89,13 +91,24 @@ def prologue_text(
         "abi": str(ABI),
         **{f"error_{code.name.lower()}": str(int(code)) for code in ErrorCode},
     }
+    if symbols:
+        made = measure.functions(name, inputs, outputs, symbols)
+        sized = prologue.sized(
+            name, [symbol.name for symbol in symbols], measure.slots(inputs, outputs, symbols)
+        )
+        specs = sorted({text for fn in made for text in fn.declarations} | {str(fn) for fn in made})
+    else:
+        sized = prologue.static(name, arena_bytes)
+        specs = [
+            _constant(f"{name}_{side}_spec", specification(ports))
+            for side, ports in (("in", inputs), ("out", outputs))
+        ]
     return "\n".join(
         (
             _bytes(f"{name}_manifest", manifest),
-            _specification(f"{name}_in_spec", inputs),
-            _specification(f"{name}_out_spec", outputs),
+            *specs,
             check_text(f"{name}_cpu_ok", cpu),
-            prologue.template(weights, arena_bytes > 0).substitute(values),
+            prologue.template(weights, arena_bytes > 0).substitute(values | sized),
             memory_text(cpu.pointer_bytes),
             halves_text(cpu),
         )
@@ -109,11 +122,6 @@ def _bytes(symbol: str, text: str) -> str:
     return f'@{symbol} = constant [{len(data)} x i8] c"{quoted}"'
 
 
-def _specification(symbol: str, ports: Sequence[Port]) -> str:
-    """For each tensor: dtype, rank, number of bytes, sizes."""
-    numbers: list[int] = []
-    for port in ports:
-        sizes = [int(size) for size in port.shape]
-        numbers += [port.dtype.code, len(sizes), math.prod(sizes) * port.dtype.bytes, *sizes]
+def _constant(symbol: str, numbers: Sequence[Dim]) -> str:
     listed = ", ".join(f"i64 {number}" for number in numbers)
     return f"@{symbol} = internal unnamed_addr constant [{len(numbers)} x i64] [{listed}]"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
-from gcomp.diagnostics import BuildError
+from gcomp import dim as dims
+from gcomp.arena import Buffer, most, rounded
+from gcomp.diagnostics import BuildError, OpenSizeError
+from gcomp.dim import Dim, maximum
 from gcomp.native import ALIGNMENT, aligned
 from gcomp.plan import Plan, Step
 from gcomp.plan import View as Place
@@ -16,10 +20,10 @@ from gcomp.timing import counted
 from gcomp.types import Array
 
 from . import cache
-from .abi import TENSOR_TYPE
 from .cpu import Cpu
-from .emit import Function
+from .emit import Function, Value
 from .jit import emit_object, llvm_version
+from .measure import TENSOR_TYPE
 from .problem import Argument, Emitted
 from .select import NAME, Selection, select
 
@@ -40,8 +44,10 @@ class Call:
 
     step: Step
     unit: Unit
-    arguments: list[tuple[str, int | None]]
-    """(base register, byte offset); inputs and outputs are named by their own pointers."""
+    arguments: list[tuple[str, int]]
+    """(base register, byte offset); inputs and outputs are named by their own pointers, as are buffers of the
+    arena whose place depends on symbolic sizes. Those sizes that the kernel asks for follow."""
+    symbols: Sequence[str] = ()
 
 
 @dataclass
@@ -85,6 +91,7 @@ class Program:
     units: dict[str, Unit]
     calls: list[Call]
     weights: Weights
+    scratch: Dim
     arena_bytes: int
     entry: str
 
@@ -99,44 +106,48 @@ def build(plan: Plan, cpu: Cpu, name: str, templates: bool, strict: bool = False
 
     Raises `UnsupportedError` for what no kernel can be made for.
     """
-    builder = _Builder(cpu)
+    builder = _Builder(plan, cpu)
     selections = [(step, select(step, cpu, templates, strict)) for step in counted("emit", plan.steps)]
-    scratch = max((sum(map(_room, s.emitted.arguments)) for _, s in selections), default=0)
+    rooms = (sum(map(_room, s.emitted.arguments), start=cast(Dim, 0)) for _, s in selections)
+    scratch = maximum(*rooms, 0)
     for step, selection in selections:
-        builder.add(step, selection, plan.arena_bytes)
-    entry = _entry(name, plan, builder.calls, cpu)
-    arena = plan.arena_bytes + scratch
-    return Program(name, plan, cpu, builder.units, builder.calls, builder.weights, arena, entry)
+        builder.add(step, selection)
+    arena = plan.arena_bytes + most(scratch, plan.graph.ranges)
+    entry = _entry(name, plan, builder.calls, scratch, cpu)
+    return Program(name, plan, cpu, builder.units, builder.calls, builder.weights, scratch, arena, entry)
 
 
-def _room(argument: Argument) -> int:
+def _room(argument: Argument) -> Dim:
     """The bytes of the arena that an argument takes for the duration of a call."""
-    return -(-argument.bytes // ALIGNMENT) * ALIGNMENT
+    return rounded(argument.bytes)
 
 
 class _Builder:
-    def __init__(self, cpu: Cpu) -> None:
-        self.cpu = cpu
+    def __init__(self, plan: Plan, cpu: Cpu) -> None:
+        self.plan, self.cpu = plan, cpu
         self.units: dict[str, Unit] = {}
         self.calls: list[Call] = []
         self.weights = Weights()
 
-    def add(self, step: Step, selection: Selection, scratch: int) -> None:
+    def add(self, step: Step, selection: Selection) -> None:
         emitted = selection.emitted
         unit = _unit(emitted, self.cpu)
         self.units.setdefault(unit.symbol, unit)
-        arguments: list[tuple[str, int | None]] = []
+        arguments: list[tuple[str, int]] = []
+        scratch: Dim = 0
         for argument in emitted.arguments:
             arguments.append(self._argument(argument, step, selection, scratch))
-            scratch += _room(argument)
-        self.calls.append(Call(step, unit, arguments))
+            scratch = scratch + _room(argument)
+        self.calls.append(Call(step, unit, arguments, emitted.function.symbols))
 
     def _argument(
-        self, argument: Argument, step: Step, selection: Selection, scratch: int
-    ) -> tuple[str, int | None]:
+        self, argument: Argument, step: Step, selection: Selection, scratch: Dim
+    ) -> tuple[str, int]:
         match argument.source:
+            case "scratch" if not isinstance(scratch, int):
+                raise OpenSizeError(f"{selection.emitted.template}: scratch lies behind one of {scratch} bytes")
             case "scratch":
-                return "%arena", scratch
+                return ("%scratch", scratch) if self.plan.symbols else ("%arena", self.plan.arena_bytes + scratch)
             case "packed" if argument.pack is not None:
                 packed = argument.pack()
                 return "%weights", self.weights.place(object(), packed.nbytes, lambda: packed)
@@ -156,9 +167,11 @@ class _Builder:
             f"{selection.emitted.template}: argument {argument.source} {argument.index} is not there"
         )
 
-    def _address(self, place: Place) -> tuple[str, int | None]:
+    def _address(self, place: Place) -> tuple[str, int]:
         offset, buffer = place.offset * place.type.dtype.bytes, place.buffer
         match buffer.space:
+            case "arena" if self.plan.symbols:
+                return f"%arena{self.plan.arena.index(buffer)}", offset
             case "arena":
                 return "%arena", buffer.offset + offset
             case "input" | "output":
@@ -207,16 +220,30 @@ def object_code(text: str, cpu: Cpu, optimise: bool) -> bytes:
     return data
 
 
-def _entry(name: str, plan: Plan, calls: list[Call], cpu: Cpu) -> str:
-    """`NAME_entry`: reads the data pointers of inputs and outputs, and calls the kernels in order."""
-    return module_text(calling(f"{name}_entry", plan, calls), cpu)
+def _entry(name: str, plan: Plan, calls: list[Call], scratch: Dim, cpu: Cpu) -> str:
+    """`NAME_entry`: reads the data pointers of inputs and outputs, and calls the kernels in order.
+
+    Where sizes are symbolic, `i64 NAME_arena_bytes` of them as well.
+    """
+    entry = calling(f"{name}_entry", plan, calls)
+    if plan.symbols:
+        entry.functions.append(arena_bytes(f"{name}_arena_bytes", plan, scratch))
+    return module_text(entry, cpu)
 
 
 def calling(symbol: str, plan: Plan, calls: list[Call], linkage: str = "hidden") -> Function:
-    """A function of (weights, arena, inputs, outputs) that makes the calls, until one gives an error code."""
+    """A function that makes the calls, until one gives an error code.
+
+    Its parameters are weights, arena, inputs, outputs, and the plan's symbols as i64.
+    """
     parameters = [("ptr", "weights"), ("ptr", "arena"), ("ptr", "in"), ("ptr", "out")]
     fn = Function(symbol, parameters, "i32", linkage)
     pointers: dict[str, str] = {"%weights": "%weights", "%arena": "%arena"}
+    if plan.symbols:
+        fn.symbols = [symbol.name for symbol in plan.symbols]
+        *places, end = _places(fn, plan)
+        pointers |= {f"%arena{n}": fn.element("%arena", place, "i8") for n, place in enumerate(places)}
+        pointers["%scratch"] = fn.element("%arena", end, "i8")
     for space, places in (("input", plan.inputs), ("output", plan.outputs)):
         base = "%in" if space == "input" else "%out"
         for index in range(len(places)):
@@ -227,6 +254,7 @@ def calling(symbol: str, plan: Plan, calls: list[Call], linkage: str = "hidden")
         for base, offset in call.arguments:
             pointer = pointers[base]
             arguments.append(("ptr", fn.element(pointer, offset, "i8") if offset else pointer))
+        arguments += [("i64", str(fn.size(dims.symbol(name)))) for name in call.symbols]
         code = fn.call("i32", call.unit.symbol, arguments)
         going, failed = fn.label("next"), fn.label("failed")
         fn.branch(fn.value(f"icmp eq i32 {code}, 0"), going, failed)
@@ -235,3 +263,32 @@ def calling(symbol: str, plan: Plan, calls: list[Call], linkage: str = "hidden")
         fn.block(going)
     fn.do("ret i32 0")
     return fn
+
+
+def arena_bytes(symbol: str, plan: Plan, scratch: Dim) -> Function:
+    """A function of the plan's symbols as i64 that gives the bytes of the arena."""
+    fn = Function(symbol, [], "i64")
+    fn.symbols = [symbol.name for symbol in plan.symbols]
+    end = _places(fn, plan)[-1]
+    fn.do(f"ret i64 {fn.add(end, fn.size(scratch))}")
+    return fn
+
+
+def _places(fn: Function, plan: Plan) -> list[Value]:
+    """Where the buffers of a plan with symbols begin in the arena, and where the last of them ends."""
+    ends: dict[int, Value] = {}
+
+    def highest(buffers: Iterable[Buffer]) -> Value:
+        found = "0"
+        for end in (ends[id(buffer)] for buffer in buffers):
+            if found != "0":
+                end = fn.call("i64", "llvm.smax.i64", [("i64", found), ("i64", end)])
+            found = end
+        return found
+
+    places: list[Value] = []
+    for buffer in plan.arena:
+        places.append(highest(buffer.under))
+        ends[id(buffer)] = fn.add(places[-1], fn.size(rounded(buffer.size)))
+    covered = {id(under) for buffer in plan.arena for under in buffer.under}
+    return [*places, highest(buffer for buffer in plan.arena if id(buffer) not in covered)]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 
-from gcomp.diagnostics import UnsupportedError
+from gcomp.dim import Dim, product
 from gcomp.expr import Expr, Var, literal
 from gcomp.kernel import Compute, Reduce, children, substitute, walk
 
@@ -21,23 +20,20 @@ from .vectorize import ROW_LANES, Evaluator
 def emit(
     fn: Function, stage: Compute, accesses: Mapping[int, Access], cpu: Cpu, failed: Value | None
 ) -> None:
-    """Adds the stage to `fn`. Raises `UnsupportedError` for sizes that are not known."""
+    """Adds the stage to `fn`."""
     access = accesses[id(stage.result)]
-    try:
-        shape = access.type.static_shape
-    except ValueError as error:
-        raise UnsupportedError(f"llvm: {error}; bind them with shapes= or dims=") from error
+    shape = access.type.shape
     if 0 in shape:
         return
     loops = [Loop(stage.axes[axis], shape[axis]) for axis in _loop_order(access)]
-    value, offset, loops = _merge(addressed(stage.value, accesses), access.offset(stage.axes), loops)
     lanes = ROW_LANES if fn.strict else cpu.vector_bytes // 4  # it decides the order of sums
+    value, offset, loops = _merge(addressed(stage.value, accesses), access.offset(stage.axes), loops, lanes)
     pads = bool(loops) and _pads_last(access, loops[-1].extent, lanes)
     if not pads:
         _zero_padding(fn, access, shape)
     if transpose.emit(fn, access, value, offset, loops, lanes, pads):
         return
-    wide = bool(loops) and (pads or loops[-1].extent >= lanes)
+    wide = bool(loops) and (pads or _fills(loops[-1].extent, lanes))
     vectors = wide and _vectorisable(value, offset, loops[-1].var)
     if pads and not vectors:
         _zero_padding(fn, access, shape)
@@ -45,7 +41,12 @@ def emit(
     nest.emit(0, Evaluator(fn, {}, failed=failed))
 
 
-def _pads_last(access: Access, extent: int, lanes: int) -> bool:
+def _fills(extent: Dim, lanes: int) -> bool:
+    """Whether a loop has work for vectors: none of it left over where the extent is symbolic."""
+    return extent >= lanes if isinstance(extent, int) else extent % lanes == 0
+
+
+def _pads_last(access: Access, extent: Dim, lanes: int) -> bool:
     """Whether the layout only adds to the last axis, of this extent, as many lanes as fill whole vectors."""
     if access.type.layout is None:
         return False
@@ -53,7 +54,8 @@ def _pads_last(access: Access, extent: int, lanes: int) -> bool:
     return (
         all(part.side == "whole" and part.tile == 1 for part in others)
         and (last.side, last.tile, len(last.axes)) == ("whole", lanes, 1)
-        and extent == access.type.static_shape[last.axes[0]]
+        and isinstance(extent, int)
+        and extent == access.type.shape[last.axes[0]]
     )
 
 
@@ -83,11 +85,12 @@ class _Nest:
             return {**evaluate.variables, loop.var: i}
 
         if lanes == 1 or depth < len(self.loops) - 1:
-            fn.loop(0, loop.extent, 1, lambda i, _: self.emit(depth + 1, evaluate.inner(bound(i))))
+            stop = fn.size(loop.extent)
+            fn.loop(0, stop, 1, lambda i, _: self.emit(depth + 1, evaluate.inner(bound(i))))
             return
-        whole = loop.extent // lanes * lanes
+        whole = fn.size(loop.extent // lanes * lanes)
         fn.loop(0, whole, lanes, lambda i, _: self._put(evaluate.along(loop.var, lanes, bound(i)), lanes))
-        if whole < loop.extent:
+        if isinstance(loop.extent, int) and isinstance(whole, int) and whole < loop.extent:
             rest = loop.extent - whole
             mask = lane_mask(rest, lanes)
             self._put(evaluate.along(loop.var, lanes, bound(str(whole)), mask), rest)
@@ -141,55 +144,61 @@ def _loop_order(access: Access) -> list[int]:
     return [part.axes[0] for part in layout.parts]
 
 
-def _zero_padding(fn: Function, access: Access, shape: tuple[int, ...]) -> None:
+def _zero_padding(fn: Function, access: Access, shape: tuple[Dim, ...]) -> None:
     """Zeroes the lanes that a layout adds to the logical shape."""
     layout = access.type.layout
     if layout is None or access.type.physical == tuple(
         part.extent([*shape]) for part in layout.parts if part.tile == 1
     ):
         return
-    physical = [int(extent) for extent in access.type.physical if isinstance(extent, int)]
-    logical = [prod(shape[axis] for axis in part.axes) for part in layout.parts]
+    physical = access.type.physical
+    logical = [product(shape[axis] for axis in part.axes) for part in layout.parts]
     whole = all(part.side == "whole" for part in layout.parts)
     memory = "i8" if access.type.dtype.name == "bool" else scalar(access.type.dtype)
     zero = "0" if not access.type.dtype.is_float else "0.0"
 
-    def nest(axis: int, offset: Value, starts: list[int]) -> None:
+    def nest(axis: int, offset: Value, starts: list[Dim]) -> None:
         if axis == len(physical):
             fn.store(zero, fn.element(access.pointer, offset, memory), memory)
             return
         fn.loop(
-            starts[axis],
-            physical[axis],
+            fn.size(starts[axis]),
+            fn.size(physical[axis]),
             1,
             lambda i, _: nest(axis + 1, fn.add(offset, fn.mul(i, access.strides[axis])), starts),
         )
 
     if not whole:
-        if prod(physical) != prod(shape):
+        if product(physical) != product(shape):
             nest(0, "0", [0] * len(physical))
         return
     for axis, (padded, real) in enumerate(zip(physical, logical, strict=True)):
-        if real < padded:
+        if real != padded:
             nest(0, "0", [real if other == axis else 0 for other in range(len(physical))])
 
 
-def _merge(value: Expr, offset: Expr, loops: list[Loop]) -> tuple[Expr, Expr, list[Loop]]:
+def _merge(value: Expr, offset: Expr, loops: list[Loop], lanes: int) -> tuple[Expr, Expr, list[Loop]]:
     """Neighbouring loops made one wherever every address grows as if they were; vectors get longer so."""
-    loops = [loop for loop in loops if loop.extent > 1] or loops[-1:]
+    loops = [loop for loop in loops if loop.extent != 1] or loops[-1:]
     kept = {id(loop.var) for loop in loops}
     gone = {var: literal(0) for var in _variables(value, offset) if var.extent == 1 and id(var) not in kept}
     value, offset = substitute(value, dict(gone)), substitute(offset, dict(gone))
     position = len(loops) - 1
     while position > 0:
         outer, inner = loops[position - 1], loops[position]
-        if _mergeable(value, offset, outer.var, inner):
+        if _keeps_vectors(outer, inner, lanes) and _mergeable(value, offset, outer.var, inner):
             merged = Var(inner.var.name, outer.extent * inner.extent)
             swap: dict[Var, Expr] = {outer.var: literal(0), inner.var: merged}
             value, offset = substitute(value, swap), substitute(offset, swap)
-            loops[position - 1 : position + 1] = [Loop(merged, outer.extent * inner.extent)]
+            loops[position - 1 : position + 1] = [Loop(merged, merged.extent)]
         position -= 1
     return value, offset, loops
+
+
+def _keeps_vectors(outer: Loop, inner: Loop, lanes: int) -> bool:
+    """Whether the merged loop has vectors if the inner one had: where it is symbolic, it leaves no rest."""
+    known = isinstance(outer.extent, int) and isinstance(inner.extent, int)
+    return known or not _fills(inner.extent, lanes) or _fills(outer.extent * inner.extent, lanes)
 
 
 def _variables(*expressions: Expr) -> list[Var]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Sequence
 
+from gcomp.dim import Dim
 from gcomp.types import DType
+
+from .sizes import emit_size
 
 Value = str
 """An SSA name or a literal, as LLVM text."""
@@ -56,10 +60,14 @@ class Function:
         self._values = self._labels = 0
         self._block = "entry"
         self._entry_allocas: list[str] = []
+        self.symbols: list[str] = []
+        self._sizes: dict[Dim, Value] = {}
+        self._prelude: list[str] = []
 
     def __str__(self) -> str:
-        parameters = ", ".join(f"{type} %{name}" for type, name in self.parameters)
-        body = "\n".join([*self._entry_allocas, *self.lines])
+        sizes = [("i64", _size_of(symbol)) for symbol in self.symbols]
+        parameters = ", ".join(f"{type} %{name}" for type, name in (*self.parameters, *sizes))
+        body = "\n".join([*self._entry_allocas, *self._prelude, *self.lines])
         return f"define {self.linkage} {self.returns} @{self.name}({parameters}) #0 {{\nentry:\n{body}\n}}\n"
 
     @property
@@ -102,6 +110,31 @@ class Function:
         """A stack slot that lives as long as the function."""
         self._values += 1
         self._entry_allocas.append(f"  %v{self._values} = alloca {type}, align {align}")
+        return f"%v{self._values}"
+
+    def size(self, dim: Dim) -> Value | int:
+        """A size: a number as it is, else an i64 that the function computes as it begins.
+
+        Each symbol that is asked for becomes a parameter behind the others, in the order of `symbols`. Raises
+        `OpenSizeError` as `emit_size` does.
+        """
+        if isinstance(dim, int):
+            return dim
+        if dim not in self._sizes:
+            self._sizes[dim] = emit_size(dim, self._symbol, self._first)
+        return self._sizes[dim]
+
+    def _symbol(self, name: str) -> Value:
+        if name not in self.symbols:
+            self.symbols.append(name)
+        return f"%{_size_of(name)}"
+
+    def _first(self, text: str) -> Value:
+        """Adds an instruction before all others."""
+        self._values += 1
+        self._prelude.append(f"  %v{self._values} = {text}")
+        if found := re.search(r"@(llvm\.[\w.]+)", text):
+            self.declarations.add(f"declare i64 @{found[1]}(i64, i64)")
         return f"%v{self._values}"
 
     def loop(
@@ -218,6 +251,11 @@ class Function:
         self.call(
             "void", "llvm.prefetch.p0", [("ptr", pointer), ("i32", "0"), ("i32", str(locality)), ("i32", "1")]
         )
+
+
+def _size_of(symbol: str) -> str:
+    """The parameter that holds a symbol."""
+    return f"size.{symbol}"
 
 
 def mangled(element: str, lanes: int) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from string import Template
 
-from gcomp.native import ABI, ALIGNMENT, ErrorCode, Port
+from gcomp import dim as dims
+from gcomp.diagnostics import OpenSizeError
+from gcomp.dim import Dim
+from gcomp.native import ABI, ALIGNMENT, ErrorCode
+from gcomp.port import Port, Symbol
 from gcomp.types import DTYPES
 
 from .abi import identifier
@@ -23,9 +26,15 @@ _TAKEN = frozenset(_C_TYPES.values()) | {"int8_t", "size_t", "ctx"}
 
 
 def header_text(
-    name: str, inputs: Sequence[Port], outputs: Sequence[Port], *, arena_bytes: int, weights_bytes: int
+    name: str,
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+    *,
+    arena_bytes: int,
+    weights_bytes: int,
+    symbols: Sequence[Symbol] = (),
 ) -> str:
-    """The header for the model `name`, an identifier. All sizes must be known."""
+    """The header for the model `name`, an identifier. All sizes must be known, or made of `symbols`."""
     shared = _SHARED.substitute(
         abi=ABI,
         alignment=ALIGNMENT,
@@ -33,6 +42,7 @@ def header_text(
         dtypes=_enum((f"GCOMP_{t.name.upper()}", t.code, _C_TYPES.get(t.name, "")) for t in DTYPES.values()),
     )
     upper, names = name.upper(), _parameters(name, [*inputs, *outputs])
+    sizes = _sizes(name, names, symbols)
     sides = (("INPUT", inputs), ("OUTPUT", outputs))
     model = _MODEL.substitute(
         name=name,
@@ -40,16 +50,19 @@ def header_text(
         arena_bytes=arena_bytes,
         weights_bytes=weights_bytes,
         inputs=len(inputs),
+        largest="; without inputs each size is the largest" if symbols else "",
         outputs=len(outputs),
         macros="".join(
-            _macros(f"{upper}_{side}_{i}", p) for side, ports in sides for i, p in enumerate(ports)
+            _macros(f"{upper}_{side}_{i}", p, sizes) for side, ports in sides for i, p in enumerate(ports)
         ),
-        comment=_comment(names, inputs, outputs),
-        parameters="".join(
+        ranges=_ranges(upper, symbols, inputs),
+        comment=_comment(names, inputs, outputs, symbols, sizes),
+        parameters="".join(f",\n    int64_t {sizes[symbol.name]}" for symbol in symbols)
+        + "".join(
             f",\n    {'const ' * (n < len(inputs))}{_C_TYPES[port.dtype.name]} *{names[n]}"
             for n, port in enumerate((*inputs, *outputs))
         ),
-        body=_body(name, names, inputs, outputs),
+        body=_body(name, names, inputs, outputs, sizes),
     )
     return _FILE.substitute(name=name, upper=upper, shared=shared, model=model)
 
@@ -74,14 +87,53 @@ def _parameters(name: str, ports: Sequence[Port]) -> list[str]:
     return names
 
 
-def _macros(prefix: str, port: Port) -> str:
-    sizes = [int(size) for size in port.shape]
-    shape = f"#define {prefix}_SHAPE {{{', '.join(map(str, sizes))}}}\n" if sizes else ""
+def _sizes(name: str, taken: Sequence[str], symbols: Sequence[Symbol]) -> dict[str, str]:
+    """For each symbol a C parameter that is none of the tensors'."""
+    found: dict[str, str] = {}
+    for symbol in symbols:
+        found[symbol.name] = identifier(symbol.name, {*_TAKEN, name, *taken, *found.values()})
+    return found
+
+
+def _ranges(upper: str, symbols: Sequence[Symbol], inputs: Sequence[Port]) -> str:
+    return "".join(
+        f"/* {symbol.name}: axis {symbol.axis} of {inputs[symbol.input].name.replace('*/', '*_/')} */\n"
+        f"#define {upper}_SIZE_{symbol.name.upper()}_MIN {symbol.low}\n"
+        f"#define {upper}_SIZE_{symbol.name.upper()}_MAX {symbol.high}\n"
+        for symbol in symbols
+    )
+
+
+def _expression(size: Dim, sizes: Mapping[str, str], wrapped: bool = False) -> str:
+    """A size in C; in a macro its parameters stand in parentheses. Raises `OpenSizeError` for quotients."""
+    if isinstance(size, int):
+        return str(size)
+    terms: list[str] = []
+    for monomial, factor in size.terms:
+        parts: list[str] = []
+        for atom, power in monomial:
+            if not isinstance(atom, str):
+                raise OpenSizeError(f"the size {size} has no form in the C interface yet")
+            parts += [f"({sizes[atom]})" if wrapped else sizes[atom]] * power
+        terms.append(" * ".join([*parts, str(factor)] if factor != 1 or not parts else parts))
+    return " + ".join(terms)
+
+
+def _macros(prefix: str, port: Port, parameters: Mapping[str, str]) -> str:
+    sizes = [dims.parse(str(size)) for size in port.shape]
+    if port.symbols:
+        given = f"({', '.join(parameters[name] for name in sorted(port.symbols))})"
+        listed = ", ".join(_expression(size, parameters, True) for size in sizes)
+        shape = f"#define {prefix}_SHAPE{given} {{{listed}}}\n"
+        count = f"{given} ({_expression(dims.product(sizes), parameters, True)})"
+    else:
+        shape = f"#define {prefix}_SHAPE {{{', '.join(map(str, sizes))}}}\n" if sizes else ""
+        count = f" {dims.product(sizes)}"
     return (
         f"#define {prefix}_NAME {_quoted(port.name)}\n"
         f"#define {prefix}_DTYPE GCOMP_{port.dtype.name.upper()}\n"
         f"#define {prefix}_RANK {len(sizes)}\n{shape}"
-        f"#define {prefix}_SIZE {math.prod(sizes)}\n"
+        f"#define {prefix}_SIZE{count}\n"
     )
 
 
@@ -93,17 +145,33 @@ def _quoted(text: str) -> str:
     return f'"{plain}"'
 
 
-def _comment(names: Sequence[str], inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
-    lines = [
+def _comment(
+    names: Sequence[str],
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+    symbols: Sequence[Symbol],
+    sizes: Mapping[str, str],
+) -> str:
+    lines = [f" *   size {sizes[one.name]}: {one.low} to {one.high}" for one in symbols]
+    lines += [
         f" *   {'in ' if n < len(inputs) else 'out'}  {names[n]}: {port}"
         for n, port in enumerate((*inputs, *outputs))
     ]
     return "\n".join(["/* The whole model, typed; returns one of the codes above:", *lines, " */"])
 
 
-def _body(name: str, names: Sequence[str], inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
+def _body(
+    name: str,
+    names: Sequence[str],
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+    sizes: Mapping[str, str],
+) -> str:
+    def listed(port: Port) -> str:
+        return ", ".join(_expression(dims.parse(str(size)), sizes) for size in port.shape)
+
     lines = [
-        f"    int64_t gcomp_shape_{n}[{len(port.shape)}] = {{{', '.join(map(str, port.shape))}}};"
+        f"    int64_t gcomp_shape_{n}[{len(port.shape)}] = {{{listed(port)}}};"
         for n, port in enumerate((*inputs, *outputs))
         if port.shape
     ]
@@ -177,7 +245,7 @@ _MODEL = Template("""\
 #define ${upper}_WEIGHTS_BYTES $weights_bytes
 #define ${upper}_INPUTS $inputs
 #define ${upper}_OUTPUTS $outputs
-$macros
+$ranges$macros
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -192,7 +260,7 @@ int ${name}_init(${name}_ctx *ctx);
 int ${name}_run(const ${name}_ctx *ctx, const gcomp_tensor *in, gcomp_tensor *out);
 
 /* Checks types and shapes of the inputs, writes those of the outputs (sizes where shape is not NULL) and the
- * bytes of the arena. Each argument may be NULL. */
+ * bytes of the arena. Each argument may be NULL$largest. */
 int ${name}_sizes(const gcomp_tensor *in, gcomp_tensor *out, int64_t *arena_bytes);
 
 /* What the artefact is, as JSON. */

@@ -11,8 +11,9 @@ from typing import Any
 
 from gcomp.diagnostics import BuildError
 from gcomp.ir import Graph
-from gcomp.native import ABI, NativeModule, Port
+from gcomp.native import ABI, NativeModule
 from gcomp.plan import plan
+from gcomp.port import Port, Symbol
 from gcomp.precision import precision_of
 from gcomp.steps import Limits, Memory, StepFacts, Trace
 from gcomp.target import Module, ports
@@ -25,11 +26,11 @@ from .build import Program, build, object_code
 from .cpu import Cpu, host
 from .jit import load_objects
 from .peak import limits
-from .trace import Tracer, memory, step_facts
+from .trace import Tracer, largest, memory, step_facts
 
 
 def compile_graph(graph: Graph, cpu: Cpu, name: str, templates: bool) -> LLVMModule:
-    """Compiles a graph of static shapes. Raises `UnsupportedError`, `BuildError`."""
+    """Compiles a graph; symbolic sizes need ranges. Raises `UnsupportedError`, `BuildError`."""
     timings: dict[str, float] = {}
     with phase(timings, "plan"):
         planned = plan(graph)
@@ -40,7 +41,9 @@ def compile_graph(graph: Graph, cpu: Cpu, name: str, templates: bool) -> LLVMMod
     with phase(timings, "weights"):
         weights = program.weights.blob()
     inputs, outputs = ports(graph)
-    artefact = Artefact(program.name, cpu, inputs, outputs, program.arena_bytes, objects, weights)
+    artefact = Artefact(
+        program.name, cpu, inputs, outputs, program.arena_bytes, objects, weights, planned.symbols
+    )
     return LLVMModule(artefact, lambda: (graph, program), timings)
 
 
@@ -48,7 +51,8 @@ def compile_graph(graph: Graph, cpu: Cpu, name: str, templates: bool) -> LLVMMod
 class Artefact:
     """What a compiled graph consists of: kernels and entry as objects, and the constants that they read.
 
-    `weights` is a blob of bytes aligned to 64.
+    `weights` is a blob of bytes aligned to 64. `arena_bytes` is enough for all values of
+    `symbols`.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Artefact:
     arena_bytes: int
     objects: list[bytes]
     weights: Array
+    symbols: Sequence[Symbol] = ()
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -71,6 +76,7 @@ class Artefact:
             "name": self.name,
             "inputs": [described(port) for port in self.inputs],
             "outputs": [described(port) for port in self.outputs],
+            "symbols": [vars(symbol) for symbol in self.symbols],
             "arena_bytes": self.arena_bytes,
             "weights_bytes": self.weights.nbytes,
             "target": {"triple": self.cpu.triple, "cpu": self.cpu.name, "features": list(self.cpu.features)},
@@ -100,7 +106,7 @@ class LLVMModule(Module):
         return self._tracer(self._native.accept(arrays))
 
     def steps(self) -> list[StepFacts]:
-        return step_facts(self.program)
+        return step_facts(self.program, largest(self.program))
 
     def memory(self) -> Memory:
         return memory(self.program)
@@ -144,11 +150,12 @@ class LLVMModule(Module):
             raise BuildError(f"{name}: compiled for {artefact.cpu.triple}, this machine is {host().triple}")
         with phase(self.timings, "load"):
             entries = self.prologue_object("external" if weights.nbytes else "none")
-            loaded = load_objects([*artefact.objects, entries], [f"{name}_run", f"{name}_init"])
-            run, init = (loaded.addresses[f"{name}_{part}"] for part in ("run", "init"))
+            symbols = [f"{name}_{part}" for part in ("run", "init", "sizes")]
+            loaded = load_objects([*artefact.objects, entries], symbols)
+            run, init, sizes = (loaded.addresses[symbol] for symbol in symbols)
         address = weights.ctypes.data if weights.nbytes else None
         return NativeModule(
-            artefact.manifest, run=run, init=init, weights=address, keepalive=(loaded, weights)
+            artefact.manifest, run=run, init=init, sizes=sizes, weights=address, keepalive=(loaded, weights)
         )
 
     def prologue_text(self, weights: Weights) -> str:
@@ -162,6 +169,7 @@ class LLVMModule(Module):
             arena_bytes=artefact.arena_bytes,
             manifest=json.dumps(artefact.manifest),
             weights=weights,
+            symbols=artefact.symbols,
         )
 
     def prologue_object(self, weights: Weights) -> bytes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 
+from gcomp.arena import rounded
+from gcomp.dim import Dim
 from gcomp.expr import Expr, Literal_, Var
 from gcomp.kernel import (
     Checked,
@@ -19,11 +20,12 @@ from gcomp.kernel import (
     inlined,
     walk,
 )
+from gcomp.plan import dense
 from gcomp.tensor import Reduce, Tensor
 from gcomp.types import TensorType
 
 from . import compute
-from .access import Access, addressed, dense_strides
+from .access import Access, addressed
 from .cpu import Cpu
 from .emit import Function, Value, scalar
 from .problem import Argument, Emitted, View
@@ -142,13 +144,13 @@ def _stored(body: list[Statement]) -> list[Tensor]:
     return found
 
 
-def _place_scratch(fn: Function, tensors: list[Tensor], accesses: dict[int, Access]) -> int:
-    end = 0
+def _place_scratch(fn: Function, tensors: list[Tensor], accesses: dict[int, Access]) -> Dim:
+    end: Dim = 0
     for tensor in tensors:
         type = TensorType(tensor.dtype, tensor.shape)
-        pointer = fn.element("%scratch", end, "i8")
-        accesses[id(tensor)] = Access(pointer, type, dense_strides(type.static_shape))
-        end += -(-prod(type.static_shape) * type.dtype.bytes // 64) * 64
+        pointer = fn.element("%scratch", fn.size(end), "i8")
+        accesses[id(tensor)] = Access(pointer, type, dense(type))
+        end = end + rounded(type.bytes)
     return end
 
 

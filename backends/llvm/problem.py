@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from gcomp.dim import Dim, symbol
 from gcomp.expr import Checked, Expr, Var
 from gcomp.kernel import Compute, Kernel, Literal_, walk
 from gcomp.op import Operator, Storage
@@ -45,14 +46,15 @@ class Argument:
     source: Literal["operand", "result", "packed", "scratch"]
     index: int = 0
     pack: Callable[[], Array] | None = None
-    bytes: int = 0
+    bytes: Dim = 0
 
 
 @dataclass
 class Emitted:
     """A kernel: `i32 (ptr, ...)` returning 0 or an error code, and its arguments in order.
 
-    `optimise` says whether LLVM's passes run on it, `template` what made it.
+    Symbolic sizes that the function asks for follow as i64. `optimise` says whether LLVM's passes run on it,
+    `template` what made it.
     """
 
     function: Function
@@ -108,8 +110,8 @@ class Epilogue:
     fn: Function
     operands: dict[int, Value]
     result: Value
-    _outlined: dict[tuple[int, int, int | None], str] = field(
-        default_factory=dict[tuple[int, int, "int | None"], str]
+    _outlined: dict[tuple[int, int, int | None], Function] = field(
+        default_factory=dict[tuple[int, int, "int | None"], Function]
     )
 
     def __post_init__(self) -> None:
@@ -135,7 +137,7 @@ class Epilogue:
         It holds where every place in memory grows by the extent of `inner` as much with the former as with
         the latter.
         """
-        extent = self.problem.results[0].type.static_shape[inner]
+        extent = self.problem.results[0].type.shape[inner]
         offsets = [self._access.offset(self._axes)]
         if self._value is not None:
             if any(isinstance(part, (Reduce, Checked)) for part in walk(self._value)):
@@ -171,7 +173,11 @@ class Epilogue:
         """Calls a function that stores one vector."""
         places = [("ptr", pointer) for pointer in (*self.operands.values(), self.result)]
         element = scalar(self.problem.anchor_result.dtype)
-        values = [(vector(element, lanes), value), *(("i64", place) for place in index), *places]
+        values: list[tuple[str, Value | int]] = [
+            (vector(element, lanes), value),
+            *(("i64", place) for place in index),
+            *places,
+        ]
         key = (lane_axis, lanes, active)
         if key not in self._outlined:
             names = [
@@ -191,9 +197,11 @@ class Epilogue:
             inner = Epilogue(self.problem, fn, pointers, "%y")
             inner._store("%value", [f"%i{axis}" for axis in range(len(index))], lane_axis, lanes, active)
             fn.do("ret void")
-            self._outlined[key] = fn.name
+            self._outlined[key] = fn
             self.fn.functions.append(fn)
-        self.fn.do(f"call void @{self._outlined[key]}({', '.join(f'{type} {v}' for type, v in values)})")
+        called = self._outlined[key]
+        values += [("i64", self.fn.size(symbol(name))) for name in called.symbols]
+        self.fn.do(f"call void @{called.name}({', '.join(f'{type} {v}' for type, v in values)})")
 
     def _store(
         self, value: Value, index: Sequence[Value], lane_axis: int, lanes: int, active: int | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from string import Template
 from typing import Literal
 
@@ -10,6 +11,44 @@ def template(weights: Literal["embedded", "external", "none"], arena: bool) -> T
     """The entry points, for weights from inside or only from the context, with or without an arena."""
     return Template("".join((_TENSORS, _WEIGHTS[weights], _ARENA if arena else _NO_ARENA, _ENTRIES)))
 
+
+def static(name: str, arena_bytes: int) -> dict[str, str]:
+    """What the template says of an artefact whose sizes are all numbers."""
+    empty = dict.fromkeys(("entry_types", "declarations", "slots", "measure", "entry_sizes", "needed"), "")
+    specs = {f"{side}_spec": f"@{name}_{side}_spec" for side in ("in", "out")}
+    return {**empty, **specs, "arena_bytes": str(arena_bytes)}
+
+
+def sized(name: str, symbols: Sequence[str], slots: Mapping[str, int]) -> dict[str, str]:
+    """What it says of one with symbolic sizes, which `NAME_measure` reads; `slots` are arrays of i64."""
+    types = ", ".join(["i64"] * len(symbols))
+    values = ", ".join(f"i64 %size.{symbol}" for symbol in symbols)
+    loads = "".join(
+        f"\n  %at.{symbol} = getelementptr i64, ptr %symbols, i64 {place}"
+        f"\n  %size.{symbol} = load i64, ptr %at.{symbol}"
+        for place, symbol in enumerate(symbols)
+    )
+    return {
+        "entry_types": f", {types}",
+        "declarations": f"\ndeclare hidden i64 @{name}_arena_bytes({types}) nounwind",
+        "slots": "".join(f"\n  %{slot} = alloca [{max(count, 1)} x i64]" for slot, count in slots.items()),
+        "measure": _MEASURE.substitute(name=name, loads=loads, values=values),
+        "in_spec": "%in.spec",
+        "out_spec": "%out.spec",
+        "entry_sizes": f", {values}",
+        "needed": f"\n  %needed = call i64 @{name}_arena_bytes({values})",
+        "arena_bytes": "%needed",
+    }
+
+
+_MEASURE = Template("""
+  %found = call i32 @${name}_measure(ptr %in, ptr %symbols)
+  %known = icmp eq i32 %found, 0
+  br i1 %known, label %measured, label %unknown
+unknown:
+  ret i32 %found
+measured:$loads
+  call void @${name}_specify(ptr %in.spec, ptr %out.spec, $values)""")
 
 _TENSORS = """
 ; Whether the tensors have the dtype, rank and sizes that %spec lists, and memory, where that is asked.
@@ -184,7 +223,7 @@ define internal i1 @${name}_arena_ok(ptr %arena) #0 {
 """
 
 _ENTRIES = """
-declare hidden i32 @${name}_entry(ptr, ptr, ptr, ptr) nounwind
+declare hidden i32 @${name}_entry(ptr, ptr, ptr, ptr$entry_types) nounwind$declarations
 
 define i32 @${name}_init(ptr %context) #0 {
 entry:
@@ -210,7 +249,7 @@ lacking:
 }
 
 define i32 @${name}_run(ptr %context, ptr %in, ptr %out) #0 {
-entry:
+entry:$slots
   %lost = icmp eq ptr %context, null
   br i1 %lost, label %wrong.abi, label %version
 version:
@@ -243,13 +282,13 @@ have:
   %weights = phi ptr [ %given, %blob ], [ %inside, %own ]
   %weights.ok = call i1 @${name}_weights_ok(ptr %weights)
   br i1 %weights.ok, label %tensors, label %wrong.weights
-tensors:
-  %in.ok = call i1 @${name}_fits(ptr %in, ptr @${name}_in_spec, i64 $inputs, i1 true)
-  %out.ok = call i1 @${name}_fits(ptr %out, ptr @${name}_out_spec, i64 $outputs, i1 true)
+tensors:$measure
+  %in.ok = call i1 @${name}_fits(ptr %in, ptr $in_spec, i64 $inputs, i1 true)
+  %out.ok = call i1 @${name}_fits(ptr %out, ptr $out_spec, i64 $outputs, i1 true)
   %fit = and i1 %in.ok, %out.ok
   br i1 %fit, label %go, label %misfit
 go:
-  %code = call i32 @${name}_entry(ptr %weights, ptr %arena, ptr %in, ptr %out)
+  %code = call i32 @${name}_entry(ptr %weights, ptr %arena, ptr %in, ptr %out$entry_sizes)
   ret i32 %code
 wrong.abi:
   ret i32 $error_abi
@@ -264,22 +303,22 @@ wrong.weights:
 }
 
 define i32 @${name}_sizes(ptr %in, ptr %out, ptr %arena.bytes) #0 {
-entry:
+entry:$slots$measure
   %no.in = icmp eq ptr %in, null
   br i1 %no.in, label %sizes, label %check
 check:
-  %fit = call i1 @${name}_fits(ptr %in, ptr @${name}_in_spec, i64 $inputs, i1 false)
+  %fit = call i1 @${name}_fits(ptr %in, ptr $in_spec, i64 $inputs, i1 false)
   br i1 %fit, label %sizes, label %misfit
 sizes:
   %no.out = icmp eq ptr %out, null
   br i1 %no.out, label %arena, label %fill
 fill:
-  call void @${name}_fill(ptr %out, ptr @${name}_out_spec, i64 $outputs)
+  call void @${name}_fill(ptr %out, ptr $out_spec, i64 $outputs)
   br label %arena
 arena:
   %no.arena = icmp eq ptr %arena.bytes, null
   br i1 %no.arena, label %done, label %tell
-tell:
+tell:$needed
   store i64 $arena_bytes, ptr %arena.bytes
   br label %done
 done:

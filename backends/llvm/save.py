@@ -67,6 +67,7 @@ def _header(module: LLVMModule, path: Path) -> None:
         module.outputs,
         arena_bytes=artefact.arena_bytes,
         weights_bytes=artefact.weights.nbytes,
+        symbols=artefact.symbols,
     )
     with replacing(path) as file:
         file.write(text.encode())

@@ -10,7 +10,7 @@ from gcomp.kernel import Compute, Kernel, inlined, walk
 from gcomp.lowering import known_tensor, lower_op, lowered
 from gcomp.op import Constant, Operator, constant_value
 from gcomp.ops.group import Group
-from gcomp.plan import Step
+from gcomp.plan import Step, dense
 from gcomp.plan import View as Place
 from gcomp.tensor import Load, Tensor
 
@@ -95,7 +95,7 @@ def _problem(op: Operator, operands: list[View | None], results: list[View], cpu
             feeds.append(op.body.inputs.index(value))
         elif (array := constant_value(value)) is not None:
             feeds.append(len(extended))
-            extended.append(View(value.type, nest.dense_strides(array.shape), array))
+            extended.append(View(value.type, dense(value.type), array))
         else:
             return None
     made, (result,) = tensors[anchor.results[0]], op.body.outputs

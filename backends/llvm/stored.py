@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from gcomp.diagnostics import BuildError
 from gcomp.ir import Graph
-from gcomp.native import Port
+from gcomp.port import Port, Symbol
 from gcomp.target import Module
 from gcomp.types import DTYPES
 from gcomp.watch import Decision
@@ -65,7 +65,14 @@ def restore(name: str, cpu: Cpu, again: Callable[[], Module]) -> LLVMModule | No
         for side in ("inputs", "outputs")
     )
     artefact = Artefact(
-        manifest["name"], made_for, inputs, outputs, manifest["arena_bytes"], objects, weights
+        manifest["name"],
+        made_for,
+        inputs,
+        outputs,
+        manifest["arena_bytes"],
+        objects,
+        weights,
+        [Symbol(**symbol) for symbol in manifest["symbols"]],
     )
     restored = LLVMModule(artefact, source, {})
     restored.decisions = [Decision(**told) for told in head["decisions"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -20,27 +20,34 @@ from .jit import load_objects
 from .peak import peak
 
 
-def step_facts(program: Program) -> list[StepFacts]:
-    """The facts of each call of the entry function, in order."""
+def largest(program: Program) -> dict[str, int]:
+    """The greatest value of each symbolic size."""
+    return {symbol.name: symbol.high for symbol in program.plan.symbols}
+
+
+def step_facts(program: Program, values: Mapping[str, int]) -> list[StepFacts]:
+    """The facts of each call of the entry function, in order, for these values of symbolic sizes."""
     sizes = {
         unit.symbol: code_bytes(object_code(unit.text, program.cpu, unit.optimise))
         for unit in program.units.values()
     }
-    return [_facts(call, sizes[call.unit.symbol]) for call in program.calls]
+    return [_facts(call, sizes[call.unit.symbol], values) for call in program.calls]
 
 
-def _facts(call: Call, size: int | None) -> StepFacts:
+def _facts(call: Call, size: int | None, values: Mapping[str, int]) -> StepFacts:
     step, op = call.step, call.step.op
     operands = list({id(view): view for view in step.operands if view is not None}.values())
-    weights = sum(_bytes(view) for view in operands if view.buffer.space == "constant")
-    data = sum(_bytes(view) for view in (*operands, *step.results) if view.buffer.space != "constant")
+    weights = sum(_bytes(view, values) for view in operands if view.buffer.space == "constant")
+    data = sum(_bytes(view, values) for view in (*operands, *step.results) if view.buffer.space != "constant")
     if op is None:
         return StepFacts((), ("copy",), call.unit.template, 0, weights, data, size)
-    return StepFacts(nodes_of(op), operators_of(op), call.unit.template, flops_of(op), weights, data, size)
+    flops = flops_of(op, values)
+    return StepFacts(nodes_of(op), operators_of(op), call.unit.template, flops, weights, data, size)
 
 
-def _bytes(view: View) -> int:
-    return int(np.prod(physical_extents(view.type), dtype=np.int64)) * view.type.dtype.bytes
+def _bytes(view: View, values: Mapping[str, int]) -> int:
+    type = view.type.substitute(values)
+    return int(np.prod(physical_extents(type), dtype=np.int64)) * type.dtype.bytes
 
 
 def memory(program: Program) -> Memory:
@@ -56,8 +63,7 @@ class Tracer:
     """A program of this machine, loaded with a function of its own for each step."""
 
     def __init__(self, program: Program, weights: Array) -> None:
-        self._facts = step_facts(program)
-        self._plan, self._weights = program.plan, weights
+        self._program, self._plan, self._weights = program, program.plan, weights
         self._overhead = peak(program.cpu)
         self._arena_bytes = program.arena_bytes
         symbols = [f"step{number}" for number in range(len(program.calls))]
@@ -70,7 +76,8 @@ class Tracer:
             first.functions = functions[1:]
             objects.append(object_code(module_text(first, program.cpu), program.cpu, False))
         self._loaded = load_objects(objects, symbols)
-        prototype = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4)
+        sizes = [ctypes.c_int64] * len(program.plan.symbols)
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4, *sizes)
         self._calls = [prototype(self._loaded.addresses[symbol]) for symbol in symbols]
 
     def __call__(self, arrays: Sequence[Array]) -> Trace:
@@ -78,7 +85,9 @@ class Tracer:
 
         Calling a step from here takes time by itself, which is measured and taken off.
         """
-        types = [view.type for view in self._plan.outputs]
+        values = {one.name: arrays[one.input].shape[one.axis] for one in self._plan.symbols}
+        steps = step_facts(self._program, values)
+        types = [view.type.substitute(values) for view in self._plan.outputs]
         outputs = [np.empty(type.static_shape, type.dtype.numpy) for type in types]
         arena = aligned(self._arena_bytes)
         given, made = _tensors(arrays), _tensors(outputs)
@@ -87,6 +96,7 @@ class Tracer:
             arena.ctypes.data,
             ctypes.addressof(given),
             ctypes.addressof(made),
+            *values.values(),
         ]
         overhead, clock = self._overhead.overhead(), time.perf_counter
         marks: list[tuple[float, float]] = []
@@ -96,10 +106,10 @@ class Tracer:
             code = call(*pointers)
             marks.append((start - begin, clock() - start))
             if code:
-                raise RunError(f"{self._facts[number].title}: {ErrorCode(code).message} (error {code})")
+                raise RunError(f"{steps[number].title}: {ErrorCode(code).message} (error {code})")
         events = [
             Event(facts, start, max(seconds - overhead, 0.0))
-            for facts, (start, seconds) in zip(self._facts, marks, strict=True)
+            for facts, (start, seconds) in zip(steps, marks, strict=True)
         ]
         return Trace(outputs, events)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gcomp.dim import Dim
 from gcomp.expr import Expr, Var
 
 from .access import Access, Element, at_zero, coefficient
@@ -20,7 +21,7 @@ class Loop:
     """A loop of a nest: its variable and how often it runs."""
 
     var: Var
-    extent: int
+    extent: Dim
 
 
 def emit(
@@ -34,6 +35,9 @@ def emit(
     if crossed is None or not isinstance(value, Element):
         return False
     down, across = crossed  # contiguous in the source, contiguous in the result
+    rows, columns = down.extent, across.extent
+    if not isinstance(rows, int) or not isinstance(columns, int) or min(rows, columns) < SMALLEST:
+        return False
     outer = [loop for loop in loops if loop not in crossed]
     block = _Block(fn, value.access, result, value.index[0], offset, down, across, lanes, pads)
 
@@ -42,13 +46,13 @@ def emit(
             loop = outer[depth]
             fn.loop(
                 0,
-                loop.extent,
+                fn.size(loop.extent),
                 1,
                 lambda i, _: nest(depth + 1, evaluate.inner({**evaluate.variables, loop.var: i})),
             )
             return
-        _tiled(fn, down.extent, lanes, lambda i, rows: _tiled(
-            fn, across.extent, lanes, lambda j, columns: block.emit(evaluate, i, rows, j, columns)
+        _tiled(fn, rows, lanes, lambda i, height: _tiled(
+            fn, columns, lanes, lambda j, width: block.emit(evaluate, i, height, j, width)
         ))  # fmt: skip
 
     nest(0, Evaluator(fn, {}))
@@ -61,7 +65,7 @@ def _crossed(value: Expr, offset: Expr, loops: Sequence[Loop]) -> tuple[Loop, Lo
         return None
     across = loops[-1]
     down = next((loop for loop in loops[:-1] if coefficient(value.index[0], loop.var) == 1), None)
-    if down is None or coefficient(offset, across.var) != 1 or min(down.extent, across.extent) < SMALLEST:
+    if down is None or coefficient(offset, across.var) != 1:
         return None
     steps = [coefficient(value.index[0], across.var), coefficient(offset, down.var)]
     return (down, across) if all(step not in (None, 0, 1) for step in steps) else None

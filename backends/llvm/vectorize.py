@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 from gcomp import kernel as k
 from gcomp.diagnostics import BuildError, UnsupportedError
-from gcomp.dim import Dim
 from gcomp.kernel import children, walk
 from gcomp.native import ErrorCode
 from gcomp.types import BOOL, I64
@@ -83,7 +82,7 @@ class Evaluator:
             case k.Var():
                 return self._index(x)
             case k.Size():
-                return str(_known_extent(x.dim))
+                return str(self.fn.size(x.dim))
             case Element():
                 return self._load(x)
             case k.Load():
@@ -199,7 +198,7 @@ class Evaluator:
     def _checked(self, x: k.Checked) -> Value:
         if self.failed is None:
             raise BuildError(f"llvm: a check of an index against {x.extent} needs a kernel with a status")
-        extent = _known_extent(x.extent)
+        extent = self.fn.size(x.extent)
         lanes, index = self.width(x), self(x.index)
         type = vector("i64", lanes)
         bad = self.fn.value(f"icmp uge {type} {index}, {self.fn.splat(str(extent), 'i64', lanes)}")
@@ -229,16 +228,15 @@ class Evaluator:
         if not over:
             return self._accumulate(x, start, lanes)
         var, rest = over[0], over[1:]
-        if var is along:
-            return self._reduce_lanes(x, var, start)
+        if var is along and isinstance(var.extent, int):
+            return self._reduce_lanes(x, var, var.extent, start)
 
         def body(i: Value, values: list[Value]) -> list[Value]:
             inner = self.inner({**self.variables, var: i})
             return [inner._reduce_over(x, rest, values[0], lanes, along)]
 
-        return self.fn.loop(0, _known_extent(var.extent), 1, body, [(vector(scalar(x.dtype), lanes), start)])[
-            0
-        ]
+        carried = [(vector(scalar(x.dtype), lanes), start)]
+        return self.fn.loop(0, self.fn.size(var.extent), 1, body, carried)[0]
 
     def _accumulate(self, x: k.Reduce, total: Value, lanes: int) -> Value:
         """`total` and one more element; strict sums of products are fused, as templates do it."""
@@ -260,9 +258,9 @@ class Evaluator:
         nested = any(isinstance(p, (k.Reduce, k.Checked)) for p in walk(x.body))
         return var if steps and all(step in (0, 1) for step in steps) and 1 in steps and not nested else None
 
-    def _reduce_lanes(self, x: k.Reduce, var: k.Var, start: Value) -> Value:
+    def _reduce_lanes(self, x: k.Reduce, var: k.Var, extent: int, start: Value) -> Value:
         """Partial results in lanes, combined by halves at the end; masked lanes stay what they were."""
-        lanes, element, extent = ROW_LANES, scalar(x.dtype), _known_extent(var.extent)
+        lanes, element = ROW_LANES, scalar(x.dtype)
         whole = extent // lanes * lanes
         neutral = self.fn.splat(number(x.init, x.dtype), element, lanes)
 
@@ -296,13 +294,6 @@ class Evaluator:
     def _at_width(self, x: k.Expr, lanes: int) -> Value:
         value = self(x)
         return value if self.width(x) == lanes else self.fn.splat(value, scalar(x.dtype), lanes)
-
-
-def _known_extent(extent: Dim) -> int:
-    """A size as an integer. Raises `UnsupportedError` for a symbolic one."""
-    if not isinstance(extent, int):
-        raise UnsupportedError(f"llvm: the size {extent} is not bound; bind it with shapes= or dims=")
-    return extent
 
 
 ROW_LANES = 16

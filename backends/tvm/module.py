@@ -14,9 +14,9 @@ import tvm
 from tvm import relax
 from tvm.target import codegen
 
-from gcomp.diagnostics import BuildError, InputError, RunError
+from gcomp.diagnostics import BuildError, InputError, OpenSizeError, RunError
 from gcomp.ir import Graph
-from gcomp.native import Port
+from gcomp.port import Port
 from gcomp.target import Module, ports
 from gcomp.timing import phase
 from gcomp.types import DTYPES, Array, dtype_of
@@ -31,6 +31,8 @@ FORMAT = 1
 
 def compile_graph(graph: Graph, name: str, cpu: str = "") -> TVMModule:
     """Compiles a graph of static shapes. Raises `UnsupportedError`, `BuildError`."""
+    if graph.symbols():
+        raise OpenSizeError("tvm: kernels are made for sizes that are numbers")
     timings: dict[str, float] = {}
     inputs, outputs = ports(graph)
     manifest = {

@@ -21,8 +21,8 @@ from .report import duration, progress, report, size
 def command(recipe: Recipe, output: Path, name: str | None, as_json: bool) -> None:
     """Compile MODEL to native code with a C header.
 
-    MODEL is .onnx, or .gc as `gcomp optimize` writes it. All its sizes must be known: what it leaves open is
-    bound by --shape or --dim.
+    MODEL is .onnx, or .gc as `gcomp optimize` writes it. What sizes it leaves open is bound by --shape or
+    --dim; a range, as in --dim batch=1..64, stays the choice of each call.
     """
     start = time.perf_counter()
     with progress(f"compiling {recipe.source.path}"):

@@ -80,8 +80,8 @@ def _write_page(path: Path, graph: Graph, recipe: Recipe) -> None:
     from ..files import replacing
     from ..page import page
 
-    if graph.symbols():
-        names = ", ".join(graph.symbols())
+    if open := set(graph.symbols()) - set(graph.ranges):
+        names = ", ".join(sorted(open))
         raise InputError(f"inspect: --html is about a compiled model: bind {names} by --dim or --shape")
     with progress(f"compiling {recipe.source.path}"):
         text = page(graph, recipe.compile(graph))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Shape = tuple[int, ...]
+Size = int | tuple[int, int]
 
 DEFAULT_TARGET = "llvm"
 TEXT_SUFFIX = ".gc"
@@ -34,12 +35,13 @@ def named_shape(text: str) -> tuple[str, Shape]:
     return name, tuple(map(int, numbers))
 
 
-def named_size(text: str) -> tuple[str, int]:
-    """Reads `batch=1`."""
+def named_size(text: str) -> tuple[str, Size]:
+    """Reads `batch=1`, and `batch=1..64` as a range."""
     name, _, size = text.rpartition("=")
-    if not name or not size.isdecimal():
-        raise click.BadParameter(f"{text!r} is not of the form batch=1")
-    return name, int(size)
+    low, dots, high = size.partition("..")
+    if not name or not low.isdecimal() or (dots and not high.isdecimal()):
+        raise click.BadParameter(f"{text!r} is not of the form batch=1 or batch=1..64")
+    return name, (int(low), int(high)) if dots else int(low)
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Source:
 
     path: Path
     shapes: Mapping[str, Shape]
-    dims: Mapping[str, int]
+    dims: Mapping[str, Size]
 
     @property
     def is_onnx(self) -> bool:
@@ -145,13 +147,13 @@ def takes_source(command: Command) -> Command:
     @click.option(
         "--dim",
         type=named_size,
-        metavar="NAME=N",
+        metavar="NAME=N[..M]",
         multiple=True,
-        help="A symbolic size, as in batch=1; repeatable.",
+        help="A symbolic size, or the range of its values, as in batch=1 or batch=1..64; repeatable.",
     )
     @wraps(command)
     def wrapped(
-        model: Path, shape: list[tuple[str, Shape]], dim: list[tuple[str, int]], **others: Any
+        model: Path, shape: list[tuple[str, Shape]], dim: list[tuple[str, Size]], **others: Any
     ) -> Any:
         return command(source=Source(model, dict(shape), dict(dim)), **others)
 

@@ -9,10 +9,11 @@ from typing import Any
 from onnx import ModelProto, defs
 
 from ..diagnostics import ModelError, UnsupportedError
+from ..dim import Range, split_ranges
 from ..ir import Graph
 from ..specialise import check_sizes
 from .files import read_model
-from .interface import Interface, bound_types
+from .interface import Interface, bound_types, declared_ranges
 from .nodes import Builder, Context, Scope, plain_domain
 from .tensors import dense_of
 
@@ -24,11 +25,12 @@ OLDEST_OPSET = 7
 def lift(
     model: str | Path | bytes | ModelProto,
     shapes: Mapping[str, Sequence[int | None]] | None = None,
-    dims: Mapping[str, int] | None = None,
+    dims: Mapping[str, int | Range] | None = None,
 ) -> Graph:
     """The graph of an ONNX model, in the newest form of each operator.
 
-    `shapes` gives sizes by input name (None leaves one open), `dims` by symbol. Sizes that the model leaves
+    `shapes` gives sizes by input name (None leaves one open), `dims` by symbol, or the least and the greatest
+    that a symbol stands for, which leaves it open. Sizes that the model leaves
     without a name are called `<input>_<axis>`. Weights are shared with the model or mapped from its external
     data, never copied without need. Raises `ModelError` for what is no valid model, `UnsupportedError` naming
     all nodes that gcomp has no operator for, `InputError` for sizes that do not fit, `InferenceError` for
@@ -49,7 +51,8 @@ def lift(
     declared = {info.name: interface.declared_type(info, (shapes or {}).get(info.name)) for info in infos}
     if len(declared) != len(infos) or "" in declared:
         raise ModelError("the model has several inputs of one name, or one without a name")
-    types = bound_types(declared, interface.dim_params, shapes or {}, dims or {})
+    sizes, ranges = split_ranges(dims or {})
+    types = bound_types(declared, interface.dim_params, shapes or {}, sizes)
     for name, type in types.items():
         scope.values[name] = scope.graph.add_input(type, name)
     for sparse in proto.graph.sparse_initializer:
@@ -58,6 +61,7 @@ def lift(
     if len(set(scope.graph.output_names)) != len(scope.graph.output_names):
         raise ModelError(f"the model names an output twice: {', '.join(scope.graph.output_names)}")
     scope.graph.metadata = _metadata(proto, opsets, interface.dim_params, scope.graph)
+    scope.graph.ranges = declared_ranges(interface.dim_params, ranges, scope.graph.symbols())
     return scope.graph
 
 

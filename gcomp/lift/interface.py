@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from onnx import ValueInfoProto
 
 from ..diagnostics import InputError, ModelError, UnsupportedError
-from ..dim import Dim, symbol
+from ..dim import Dim, Range, symbol
 from ..types import TensorType
 from .tensors import element_type
 
@@ -75,12 +75,8 @@ def bound_types(
             raise InputError(f"the size {name!r} is {sizes[name]} by {said[name]}, but {size} by {source}")
         said.setdefault(name, source)
 
-    known = dict(dim_params) | {raw: clean for clean, raw in dim_params.items()}
     for name, size in dims.items():
-        if name not in known:
-            symbols = ", ".join(dim_params) or "none"
-            raise InputError(f"dims: the model has no symbolic size {name!r}; it has: {symbols}")
-        settle(name if name in dim_params else known[name], size, f"dims[{name!r}]")
+        settle(_clean(dim_params, name), size, f"dims[{name!r}]")
     for name, shape in shapes.items():
         if name not in declared:
             inputs = ", ".join(declared) or "none"
@@ -96,3 +92,25 @@ def bound_types(
             elif dim != size:
                 raise InputError(f"{source}: axis {axis} is {dim} in the model, {declared[name]}, not {size}")
     return {name: type.substitute(sizes) for name, type in declared.items()}
+
+
+def declared_ranges(
+    dim_params: Mapping[str, str], ranges: Mapping[str, Range], symbols: Collection[str]
+) -> dict[str, Range]:
+    """The ranges by `symbols`, those that inputs still have. Raises `InputError` for others."""
+    found: dict[str, Range] = {}
+    for name, (low, high) in ranges.items():
+        clean = _clean(dim_params, name)
+        if clean not in symbols:
+            raise InputError(f"dims[{name!r}]: {low}..{high} is a range, but shapes= gives the size itself")
+        found[clean] = (low, high)
+    return found
+
+
+def _clean(dim_params: Mapping[str, str], name: str) -> str:
+    """The symbol that is called so here or in the model. Raises `InputError`."""
+    known = {raw: clean for clean, raw in dim_params.items()}
+    if name not in dim_params and name not in known:
+        symbols = ", ".join(dim_params) or "none"
+        raise InputError(f"dims: the model has no symbolic size {name!r}; it has: {symbols}")
+    return name if name in dim_params else known[name]

@@ -10,7 +10,8 @@ from gcomp.backends.llvm.cpu import Cpu, host
 from gcomp.backends.llvm.elf import data_object
 from gcomp.backends.llvm.jit import Loaded, emit_object, load_objects
 from gcomp.backends.llvm.link import archive, link_shared
-from gcomp.native import ABI, MANIFEST_SYMBOL, NativeModule, Port, aligned
+from gcomp.native import ABI, MANIFEST_SYMBOL, NativeModule, aligned
+from gcomp.port import Port
 from gcomp.types import F32
 
 ARENA_BYTES = 128

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 import gcomp
 from gcomp.data import index_limits, load_samples, synthetic
-from gcomp.native import Port
+from gcomp.port import Port
 from gcomp.types import BF16, BOOL, F16, F32, F64, I8, I32, I64, STRING, U8, DType
 
 X, Y = Port("x", F32, (2, 3)), Port("y", I64, (2,))

@@ -18,7 +18,8 @@ from gcomp.backends.llvm.header import header_text
 from gcomp.backends.llvm.jit import emit_object
 from gcomp.backends.llvm.link import Linker, archive, find_linker, link_shared, relocatable, writing
 from gcomp.diagnostics import BuildError
-from gcomp.native import ErrorCode, Port
+from gcomp.native import ErrorCode
+from gcomp.port import Port
 from gcomp.types import BF16, BOOL, F32, I64, U8
 
 from . import doubler

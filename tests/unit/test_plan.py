@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from gcomp.arena import ALIGNMENT, Buffer
 from gcomp.evaluate import evaluate, evaluate_op
 from gcomp.ir import Graph, Value
 from gcomp.op import constant
@@ -27,7 +28,7 @@ from gcomp.ops import (
     Unsqueeze,
 )
 from gcomp.pipeline import parse_pipeline, run_pipeline
-from gcomp.plan import ALIGNMENT, Buffer, Plan, Step, View, plan, pointwise_operands
+from gcomp.plan import Plan, Step, View, plan, pointwise_operands
 from gcomp.types import F32, TensorType, channels_last
 from tests.planned import padding, places, run_planned
 from tests.random_graphs import graphs

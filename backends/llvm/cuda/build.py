@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
+from gcomp.arena import ALIGNMENT, Buffer
 from gcomp.diagnostics import BuildError
-from gcomp.native import Port
-from gcomp.plan import ALIGNMENT, Buffer, Plan
+from gcomp.plan import Plan
 from gcomp.plan import View as Place
+from gcomp.port import Port
 from gcomp.types import Array
 from gcomp.version import __version__
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from gcomp.diagnostics import BuildError, InputError, RunError
+from gcomp.diagnostics import BuildError, InputError, OpenSizeError, RunError
 from gcomp.files import replacing
 from gcomp.ir import Graph
-from gcomp.native import ErrorCode, fitting
+from gcomp.native import ErrorCode
 from gcomp.plan import plan
+from gcomp.port import fitting
 from gcomp.target import Module, ports
 from gcomp.timing import phase
 from gcomp.types import Array
@@ -29,6 +30,8 @@ def compile_graph(
     graph: Graph, arch: str, name: str, device: Callable[[], Driver] = first_gpu, templates: bool = True
 ) -> CudaModule:
     """Compiles a graph of static shapes, to run on `device`. Raises `UnsupportedError`, `BuildError`."""
+    if graph.symbols():
+        raise OpenSizeError("cuda: kernels are made for sizes that are numbers")
     timings: dict[str, float] = {}
     with phase(timings, "plan"):
         planned = plan(graph)
