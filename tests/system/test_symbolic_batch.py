@@ -47,8 +47,8 @@ def perceptron() -> Graph:
     rng, graph = np.random.default_rng(5), Graph("perceptron")
     x = graph.add_input(TensorType(F32, (symbol("batch"), 20)), "x")
     w, v = (constant(rng.standard_normal(shape).astype(np.float32)) for shape in ((20, 37), (37, 3)))
-    hidden = graph.add(Relu(Gemm(x, w, constant(rng.standard_normal(37).astype(np.float32))))).result
-    graph.outputs, graph.output_names = [graph.add(Softmax(MatMul(hidden, v))).result], ["y"]
+    hidden = graph.add(Relu(Gemm(x, w, constant(rng.standard_normal(37).astype(np.float32))).result)).result
+    graph.outputs, graph.output_names = [graph.add(Softmax(MatMul(hidden, v).result)).result], ["y"]
     return graph
 
 
