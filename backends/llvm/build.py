@@ -144,10 +144,15 @@ class _Builder:
         self, argument: Argument, step: Step, selection: Selection, scratch: Dim
     ) -> tuple[str, int]:
         match argument.source:
-            case "scratch" if not isinstance(scratch, int):
-                raise OpenSizeError(f"{selection.emitted.template}: scratch lies behind one of {scratch} bytes")
             case "scratch":
-                return ("%scratch", scratch) if self.plan.symbols else ("%arena", self.plan.arena_bytes + scratch)
+                if not isinstance(scratch, int):
+                    told = f"scratch lies behind one of {scratch} bytes"
+                    raise OpenSizeError(f"{selection.emitted.template}: {told}")
+                return (
+                    ("%scratch", scratch)
+                    if self.plan.symbols
+                    else ("%arena", self.plan.arena_bytes + scratch)
+                )
             case "packed" if argument.pack is not None:
                 packed = argument.pack()
                 return "%weights", self.weights.place(object(), packed.nbytes, lambda: packed)
