@@ -24,10 +24,10 @@ ALIGNMENT = 64
 class Buffer:
     """Memory for one value, or for several that never overlap in it.
 
-    `index` numbers inputs and outputs; `array` and `storage` are those of a constant; `first` and `last` are the steps
-    between which an arena buffer is in use, `offset` its place there in bytes. Where sizes are symbolic,
-    `bytes` and `offset` are those at the largest, `size` is the bytes in general, and the buffer begins where
-    the last of those `under` it ends.
+    `index` numbers inputs and outputs; `array` and `storage` are those of a constant; `first` and `last` are
+    the steps between which an arena buffer is in use, `offset` its place there in bytes. Where sizes are
+    symbolic, `bytes` and `offset` are those at the largest, `size` is the bytes in general, and the buffer
+    begins where the last of those `under` it ends.
     """
 
     space: Space
