@@ -187,6 +187,11 @@ class TensorType:
         return sizes
 
     @property
+    def inner_shape(self) -> tuple[int, ...]:
+        """The sizes of all axes but the first as integers. Raises `OpenSizeError` where one is symbolic."""
+        return replace(self, shape=self.shape[1:], layout=None).static_shape
+
+    @property
     def physical(self) -> tuple[Dim, ...]:
         """The extents in memory, outermost first."""
         return self.layout.physical(self.shape) if self.layout else self.shape

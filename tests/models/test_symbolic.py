@@ -16,8 +16,8 @@ from gcomp.evaluate import evaluate
 from gcomp.tolerance import mismatch
 from tests.models.model_rule import trained_model
 
-NAMES = ("mnist_mlp",)
-LARGEST = 500
+NAMES = ("mnist_mlp", "mnist_cnn", "kws_fp32")
+LARGEST = 130
 COUNT = 200
 
 

@@ -6,10 +6,11 @@ Those that say `IS_SPECIAL = True` take few problems, and are asked before the o
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 
+from gcomp.diagnostics import OpenSizeError
 from gcomp.op import Operator
 
 from ..problem import Emitted, Problem
@@ -21,9 +22,7 @@ Match = Callable[[Problem], Emitted | None]
 def template_for(anchor: type[Operator]) -> Match | None:
     """What tries the templates for an operator class, special ones first; None if there are none."""
     matches = overrides().get(anchor)
-    return (
-        None if matches is None else lambda problem: next(filter(None, (m(problem) for m in matches)), None)
-    )
+    return None if matches is None else lambda problem: _matched(matches, problem)
 
 
 @cache
@@ -36,3 +35,15 @@ def overrides() -> dict[type[Operator], list[Match]]:
         for anchor in getattr(module, "ANCHORS", ()):
             found.setdefault(anchor, []).append(module.match)
     return found
+
+
+def _matched(matches: Sequence[Match], problem: Problem) -> Emitted | None:
+    """The first kernel that is made; a template whose sizes must be numbers makes none for a symbol."""
+    for match in matches:
+        try:
+            emitted = match(problem)
+        except OpenSizeError:
+            continue
+        if emitted is not None:
+            return emitted
+    return None

@@ -42,18 +42,20 @@ class _Product(gemm.Product):
     def __init__(self, problem: Problem, a: View, b: View) -> None:
         super().__init__(problem, a, b)
         self.numbers, self.depth = self.depth, -(-self.depth // 2)
+        self._pairs: Value | None = None
 
     def right(self) -> Array:
         op, matrix = self.problem.anchor, np.asarray(self.b.array, ml_dtypes.bfloat16)
         return in_pairs(matrix if isinstance(op, Gemm) and op.trans_b else matrix.T)
 
-    def left(self, x: Value, rows: gemm.Place) -> tuple[Value, Axis]:
-        fn, step = self.fn, row_of_pairs(self.numbers)
-        pairs = self.frame.scratch(rows.extent * step * 4)
+    def left(self, x: Value, rows: int, step: int) -> tuple[Value, Axis]:
+        fn, room = self.fn, row_of_pairs(self.numbers)
+        # Of several blocks of rows the first is the largest.
+        self._pairs = pairs = self._pairs or self.frame.scratch(rows * room * 4)
 
         def one(row: Value, _: object) -> None:
-            source = fn.element(x, fn.mul(row, rows.a), "float")
-            rounded_row(fn, source, fn.element(pairs, fn.mul(row, step), "i32"), self.numbers)
+            source = fn.element(x, fn.mul(row, step), "float")
+            rounded_row(fn, source, fn.element(pairs, fn.mul(row, room), "i32"), self.numbers)
 
-        fn.loop(0, rows.extent, 1, one)
-        return pairs, Axis(rows.extent, rows.extent, step)
+        fn.loop(0, rows, 1, one)
+        return pairs, Axis(rows, rows, room)

@@ -82,7 +82,7 @@ class _Convolution:
             weights = fn.element(w, fn.mul(g, self.vectors * panel), "float")
             self._image(fn.element(x, at, "float"), weights, panel, bias, n, g, outer, inner, epilogue)
 
-        images = self.problem.results[0].type.static_shape[0]
+        images = self.fn.size(self.problem.results[0].type.shape[0])
         self.fn.loop(
             0, images, 1, lambda n, _: self.fn.loop(0, self.group, 1, lambda g, _: one(n, g)) and None
         )

@@ -76,7 +76,7 @@ class _Depthwise:
         self.bias = frame.operand(2) if self.has_bias else None
         self.weights = frame.packed(1, self._pack)
         self.epilogue = frame.epilogue()
-        images = self.problem.results[0].type.static_shape[0]
+        images = self.fn.size(self.problem.results[0].type.shape[0])
         whole = self.channels // self.lanes
         over_windows(self.fn, images, self.vectors, whole, self.height, self.width, self._tile(), self._body)
         return frame.finish("depthwise")

@@ -85,8 +85,9 @@ class Frame:
 
 
 def is_f32(*views: View | None) -> bool:
-    """Whether all operands that are there hold f32, with known and nonzero sizes."""
+    """Whether all operands that are there hold f32, with nonzero sizes; only the first may be symbolic."""
     return all(
-        view is None or (view.type.dtype == F32 and view.type.is_static and 0 not in view.type.static_shape)
+        view is None
+        or (view.type.dtype == F32 and 0 not in view.type.shape and 0 not in view.type.inner_shape)
         for view in views
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gcomp.dim import Dim
 from gcomp.op import Operator
 from gcomp.ops.linear import Gemm, MatMul
 from gcomp.types import Array
@@ -27,6 +28,8 @@ STREAM = 8
 """Vectors in one of the two panels that a vector times a matrix reads at once."""
 ALIASED = 2048
 """Rows this many bytes apart, or a multiple, fall on the same few cache sets."""
+BLOCK = 64
+"""Rows that are multiplied together where their number is symbolic; a power of two."""
 WORTH_PACKING = 32
 """Rows of the left side from which on an aliased right side is packed at run time."""
 
@@ -58,7 +61,7 @@ class Place:
     """An axis of the result that is no column, with what one step along it means for `a` and `b`."""
 
     axis: int
-    extent: int
+    extent: Dim
     a: int
     b: int
 
@@ -74,11 +77,12 @@ class Product:
         self.frame = Frame(problem)
         self.fn: Function = self.frame.fn
         self.lanes = lanes_of(problem.cpu)
-        self.shape = problem.results[0].type.static_shape
+        self.shape = problem.results[0].type.shape
+        self._sums: Value | None = None
         trans_a = isinstance(op, Gemm) and bool(op.trans_a)
-        self.depth = a.type.static_shape[-2 if trans_a else -1]
+        self.depth = a.type.inner_shape[-1] if not trans_a else a.type.static_shape[-2]
         row, self.depth_step = (a.strides[-1], a.strides[-2]) if trans_a else (a.strides[-2], a.strides[-1])
-        self.columns = self.shape[-1]
+        self.columns = problem.results[0].type.inner_shape[-1]
         self.vectors = pieces(self.columns, self.lanes)
         self.packed = b.array is not None and b.type.rank == 2
         rank = len(self.shape)
@@ -90,7 +94,7 @@ class Product:
                 _step(b, axis - rank),
             )
             for axis in range(rank - 1)
-            if self.shape[axis] > 1
+            if self.shape[axis] != 1
         ]
         if self.places and self.places[-1].axis == rank - 2:
             self.places[-1] = Place(rank - 2, self.shape[-2], row, 0)
@@ -116,9 +120,9 @@ class Product:
             return matrix.T
         return (matrix if op.trans_b else matrix.T) * np.float32(op.alpha)
 
-    def left(self, x: Value, rows: Place) -> tuple[Value, Axis]:
-        """Some rows of the left side, which start at `x`, in elements of the unit."""
-        return x, Axis(rows.extent, rows.extent, rows.a)
+    def left(self, x: Value, rows: int, step: int) -> tuple[Value, Axis]:
+        """Some rows of the left side, `step` apart, which start at `x`, in elements of the unit."""
+        return x, Axis(rows, rows, step)
 
     def _pack(self) -> Array:
         filters = self.right()[:, :, None, None]
@@ -143,7 +147,8 @@ class Product:
             ):
                 inner = places.pop()
                 rows = Place(rows.axis, rows.extent * inner.extent, rows.a, 0)
-        self._tile = choose(self.problem.cpu, rows.extent, self.vectors, self.depth)
+        count = rows.extent if isinstance(rows.extent, int) else BLOCK
+        self._tile = choose(self.problem.cpu, count, self.vectors, self.depth)
         pairs = self.columns // (2 * STREAM * self.lanes) if self.packed and rows.extent == 1 else 0
         self._streamed = 2 * STREAM * pairs
         return places, rows
@@ -158,7 +163,7 @@ class Product:
         index: list[Value],
     ) -> None:
         if not batch:
-            self._matrix(rows, x, w, epilogue, index)
+            self._rows(rows, x, w, epilogue, index)
             return
         place, fn = batch[0], self.fn
 
@@ -168,16 +173,44 @@ class Product:
             a, b = fn.element(x, fn.mul(i, place.a), "float"), fn.element(w, fn.mul(i, place.b), "float")
             self._batches(batch[1:], rows, a, b, epilogue, here)
 
-        fn.loop(0, place.extent, 1, body)
+        fn.loop(0, fn.size(place.extent), 1, body)
 
-    def _matrix(self, rows: Place, x: Value, w: Value, epilogue: Epilogue, index: list[Value]) -> None:
+    def _rows(self, rows: Place, x: Value, w: Value, epilogue: Epilogue, index: list[Value]) -> None:
+        """All rows at once; a symbolic number of them in blocks, what is left in ever smaller ones."""
+        if isinstance(rows.extent, int):
+            self._matrix(rows, "0", rows.extent, x, w, epilogue, index)
+            return
+        fn, total = self.fn, self.fn.size(rows.extent)
+        start: Value | int = 0
+        stop, size = fn.value(f"and i64 {total}, {-BLOCK}"), BLOCK
+        while size:
+
+            def block(first: Value, _: object, size: int = size) -> None:
+                source = fn.element(x, fn.mul(first, rows.a), "float")
+                self._matrix(rows, first, size, source, w, epilogue, index)
+
+            fn.loop(start, stop, size, block)
+            start, size = stop, size // 2
+            stop = fn.add(start, fn.value(f"and i64 {total}, {size}"))
+
+    def _matrix(
+        self,
+        rows: Place,
+        first: Value,
+        count: int,
+        x: Value,
+        w: Value,
+        epilogue: Epilogue,
+        index: list[Value],
+    ) -> None:
         """One product of matrices: two streams of panels first where it has a single row."""
         fn, lanes = self.fn, self.lanes
-        x, row = self.left(x, rows)
+        x, row = self.left(x, count, rows.a)
 
         def place_of(row: Value, column: Value) -> list[Value]:
             here = list(index)
-            here[rows.axis], here[-1] = row if rows.extent > 1 else index[rows.axis], fn.mul(column, lanes)
+            here[rows.axis] = fn.add(first, row) if rows.extent != 1 else index[rows.axis]
+            here[-1] = fn.mul(column, lanes)
             return here
 
         def initial(row: Value, count: int, column: Value, vectors: int) -> list[Value]:
@@ -212,12 +245,18 @@ class Product:
             store,
             self.unit,
         )
-        blocks.emit(contraction, self.frame.scratch)
+        blocks.emit(contraction, self._scratch)
+
+    def _scratch(self, bytes: int) -> Value:
+        """Memory for sums, the same for all blocks of rows: the first is the largest."""
+        self._sums = self._sums or self.frame.scratch(bytes)
+        return self._sums
 
     def _in_place(self, rows: Place, w: Value) -> Weights:
         """A right side known only at run time, as it lies; packed where rows share a few cache sets."""
         fn, lanes, step = self.fn, self.lanes, self.b.strides[-2]
-        aliased = step * 4 % ALIASED == 0 and rows.extent >= WORTH_PACKING and self.columns % lanes == 0
+        aliased = step * 4 % ALIASED == 0 and self.columns % lanes == 0
+        aliased = aliased and isinstance(rows.extent, int) and rows.extent >= WORTH_PACKING
         if not aliased:
             return Weights(w, step, lanes, 4, self.columns)
         type, size = vector("float", lanes), self.depth * lanes
@@ -311,6 +350,6 @@ class Product:
 
 def _step(view: View, axis: int) -> int:
     """The stride of an axis counted from the end; 0 where the view lacks it or repeats along it."""
-    if -axis > view.type.rank or view.type.static_shape[axis] == 1:
+    if -axis > view.type.rank or view.type.shape[axis] == 1:
         return 0
     return view.strides[axis]

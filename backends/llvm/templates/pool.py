@@ -59,13 +59,13 @@ class _Windows:
         self.element = scalar(self.dtype)
         self.type = vector(self.element, self.lanes)
         self.height, self.width = axes_of(op.geometry, x.strides[1:3])
-        self.channels = x.type.static_shape[1]
+        self.channels = x.type.inner_shape[0]
 
     def emit(self) -> Emitted:
         self.x = self.frame.operand(0)
         self.epilogue = self.frame.epilogue()
         vectors = channels_in_memory(self.problem.results[0]) // self.lanes
-        images = self.view.type.static_shape[0]
+        images = self.fn.size(self.view.type.shape[0])
         tile = (1, max(1, min(self.width.extent, self.problem.cpu.vector_registers // 4)))
         whole = self.channels // self.lanes
         over_windows(self.fn, images, vectors, whole, self.height, self.width, tile, self._body)
@@ -145,7 +145,7 @@ def _whole_images(problem: Problem, x: View) -> Emitted:
     frame, lanes = Frame(problem), lanes_of(problem.cpu)
     fn, type = frame.fn, vector("float", lanes)
     source, epilogue = frame.operand(0), frame.epilogue()
-    images, channels, height, width = x.type.static_shape
+    channels, height, width = x.type.inner_shape
     out = problem.results[0]
     room = channels if out.type.layout is None else channels_in_memory(out)
     vectors, whole = pieces(room, lanes), channels // lanes
@@ -178,5 +178,5 @@ def _whole_images(problem: Problem, x: View) -> Emitted:
         for run in [*full, *(Run(v, 1, 1) for v in range(whole, vectors))]:
             fn.loop(run.start, run.stop, run.size, lambda c, _, run=run: sums(n, c, run.size))
 
-    fn.loop(0, images, 1, image)
+    fn.loop(0, fn.size(x.type.shape[0]), 1, image)
     return frame.finish("pool")

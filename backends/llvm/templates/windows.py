@@ -39,7 +39,7 @@ def is_channels_last(view: View, lanes: int) -> bool:
 
 def channels_in_memory(view: View) -> int:
     """The channels of a channels-last tensor, padding included."""
-    return TensorType(view.type.dtype, view.type.physical).static_shape[-1]
+    return TensorType(view.type.dtype, view.type.physical[-1:]).static_shape[-1]
 
 
 def axes_of(geometry: Geometry, steps: Sequence[int]) -> list[Axis]:
@@ -75,7 +75,7 @@ def outer_and_inner(height: Axis, width: Axis, mergeable: bool) -> tuple[Axis, A
 
 def over_windows(
     fn: Function,
-    images: int,
+    images: Value | int,
     vectors: int,
     whole: int,
     height: Axis,

@@ -39,7 +39,7 @@ Matrix = tuple[tuple[float, ...], ...]
 
 def match(problem: Problem, op: Conv, x: View, w: Array) -> Emitted | None:
     """A kernel for a 3x3 convolution of stride 1 between channels-last tensors large enough to gain by it."""
-    height, width = problem.results[0].type.static_shape[2:]
+    height, width = problem.results[0].type.inner_shape[1:]
     rows, columns = pieces(height, TILE), pieces(width, TILE)
     plain = op.geometry.kernel == (TAPS, TAPS) and all(
         step == 1 for step in (*op.geometry.strides, *op.geometry.dilations, op.group)
@@ -107,7 +107,7 @@ class _Winograd:
         bias = frame.operand(2) if self.op.b is not None else None
         epilogue = frame.epilogue()
         padded = (TILE * self.block + TAPS - 1) * self.across * self.depth
-        zeros = self.x.type.static_shape[3] * self.depth
+        zeros = self.x.type.inner_shape[2] * self.depth
         planes = SIDE * SIDE * (self.input_plane + self.output_plane)
         scratch = frame.scratch(4 * (padded + zeros + planes + SIDE * SIDE * self.lanes))
         self.padded = scratch
@@ -116,7 +116,7 @@ class _Winograd:
         self.outputs = fn.element(self.inputs, SIDE * SIDE * self.input_plane, "float")
         self.half_done = fn.element(self.outputs, SIDE * SIDE * self.output_plane, "float")
         fn.loop(0, padded + zeros, self.lanes, lambda i, _: self._put("zeroinitializer", scratch, i))
-        batch = self.problem.results[0].type.static_shape[0]
+        batch = fn.size(self.problem.results[0].type.shape[0])
 
         def image(n: Value, _: object) -> None:
             source = fn.element(x, fn.mul(n, self.x.strides[0]), "float")
@@ -175,7 +175,7 @@ class _Winograd:
     def _copy_input(self, x: Value, first: Value, rows: int) -> None:
         """The rows that a block reads, after the left padding; zeros where the input ends."""
         fn, lanes = self.fn, self.lanes
-        height, width = self.x.type.static_shape[2:]
+        height, width = self.x.type.inner_shape[1:]
         top, left = numbers(self.op.geometry.pads_begin)
         _, row_step, pixel_step, _ = self.x.strides
 
@@ -255,7 +255,7 @@ class _Winograd:
     ) -> None:
         """Transforms the outputs of one panel back and stores those that lie in the result."""
         fn, lanes = self.fn, self.lanes
-        height, width = self.problem.results[0].type.static_shape[2:]
+        height, width = self.problem.results[0].type.inner_shape[1:]
         known = not first.startswith("%")
         bottom = height - TILE * int(first) if known else None
 
