@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gcomp.backends.llvm.module import LLVMModule
-from gcomp.port import Port
+from gcomp.port import Port, sizes_of
 from gcomp.types import Array
 from tests.programs import Outcome, run, tool
 
@@ -55,7 +55,7 @@ _FUNCTION = """static void use_{name}(void) {{
     codes[0] = {name}_init(&ctx);
     if (codes[0]) ctx.abi = GCOMP_ABI;
     ctx.arena = take({upper}_ARENA_BYTES);
-    codes[1] = {name}(&ctx{arguments});
+    codes[1] = {name}(&ctx{symbols}{arguments});
     fwrite(codes, sizeof codes, 1, stdout);
     for (int i = {inputs}; i < {count}; i++) fwrite(data[i], 1, sizes[i], stdout);
     fflush(stdout);
@@ -76,7 +76,7 @@ def cross_program(folder: Path, models: Sequence[Model], suffix: str, *, static:
     file.write_text(
         _PROGRAM.format(
             includes="\n".join(f'#include "{module.artefact.name}.h"' for module, _ in models),
-            functions="\n".join(_function(module) for module, _ in models),
+            functions="\n".join(_function(module, arrays) for module, arrays in models),
             calls="\n".join(f"    use_{module.artefact.name}();" for module, _ in models),
         )
     )
@@ -92,8 +92,9 @@ def emulate(program: Path, models: Sequence[Model], cpu: str, *options: object) 
     done = subprocess.run(command, input=stdin, capture_output=True, check=False)
     found: list[Outcome] = []
     rest = done.stdout
-    for module, _ in models:
-        sizes = [8, *map(_bytes, module.outputs)]
+    for module, arrays in models:
+        ports = [port.at(_sizes(module, arrays)) for port in module.outputs]
+        sizes = [8, *map(_bytes, ports)]
         assert len(rest) >= sum(sizes), (
             f"{module.artefact.name}: the program died of {-done.returncode}: {done.stderr!r}"
         )
@@ -104,7 +105,7 @@ def emulate(program: Path, models: Sequence[Model], cpu: str, *options: object) 
         init, code = np.frombuffer(parts[0], np.int32)
         outputs = [
             np.frombuffer(part, port.dtype.numpy).reshape([int(size) for size in port.shape])
-            for part, port in zip(parts[1:], module.outputs, strict=True)
+            for part, port in zip(parts[1:], ports, strict=True)
         ]
         found.append(Outcome(int(init), int(code), outputs))
     assert (done.returncode, done.stderr, rest) == (0, b"", b"")
@@ -120,14 +121,20 @@ def _compiler() -> list[str]:
     pytest.skip(f"neither {TRIPLE}-gcc nor ziglang is installed")
 
 
-def _function(module: LLVMModule) -> str:
-    ports = [*module.inputs, *module.outputs]
+def _sizes(module: LLVMModule, arrays: Sequence[Array]) -> dict[str, int]:
+    return sizes_of(module.artefact.name, module.inputs, module.artefact.symbols, arrays)
+
+
+def _function(module: LLVMModule, arrays: Sequence[Array]) -> str:
+    values = _sizes(module, arrays)
+    ports = [port.at(values) for port in (*module.inputs, *module.outputs)]
     return _FUNCTION.format(
         name=module.artefact.name,
         upper=module.artefact.name.upper(),
         sizes=", ".join(str(_bytes(port)) for port in ports),
         count=len(ports),
         inputs=len(module.inputs),
+        symbols="".join(f", {size}" for size in values.values()),
         arguments="".join(f", data[{place}]" for place in range(len(ports))),
     )
 

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from string import Template
 
 from gcomp import dim as dims
-from gcomp.diagnostics import OpenSizeError
-from gcomp.dim import Dim
+from gcomp.dim import Call, Dim
 from gcomp.native import ABI, ALIGNMENT, ErrorCode
 from gcomp.port import Port, Symbol
 from gcomp.types import DTYPES
@@ -105,18 +104,29 @@ def _ranges(upper: str, symbols: Sequence[Symbol], inputs: Sequence[Port]) -> st
 
 
 def _expression(size: Dim, sizes: Mapping[str, str], wrapped: bool = False) -> str:
-    """A size in C; in a macro its parameters stand in parentheses. Raises `OpenSizeError` for quotients."""
+    """A size in C; in a macro its parameters stand in parentheses."""
     if isinstance(size, int):
         return str(size)
     terms: list[str] = []
     for monomial, factor in size.terms:
         parts: list[str] = []
         for atom, power in monomial:
-            if not isinstance(atom, str):
-                raise OpenSizeError(f"the size {size} has no form in the C interface yet")
-            parts += [f"({sizes[atom]})" if wrapped else sizes[atom]] * power
+            name = _call(atom, sizes, wrapped) if isinstance(atom, Call) else sizes[atom]
+            parts += [f"({name})" if wrapped or isinstance(atom, Call) else name] * power
         terms.append(" * ".join([*parts, str(factor)] if factor != 1 or not parts else parts))
     return " + ".join(terms)
+
+
+def _call(atom: Call, sizes: Mapping[str, str], wrapped: bool) -> str:
+    """A quotient rounded down, by what is positive, or the least or greatest of sizes."""
+    first, *rest = (_expression(argument, sizes, wrapped) for argument in atom.arguments)
+    for other in rest:
+        if atom.function == "floordiv":
+            first = f"({first}) / ({other}) - (({first}) % ({other}) < 0)"
+        else:
+            test = "<" if atom.function == "min" else ">"
+            first = f"({first}) {test} ({other}) ? ({first}) : ({other})"
+    return first
 
 
 def _macros(prefix: str, port: Port, parameters: Mapping[str, str]) -> str:
