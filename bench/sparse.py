@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from dataclasses import dataclass, replace
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import click
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from gcomp import registry
 from gcomp.backends.llvm.cpu import Cpu, host
 from gcomp.backends.llvm.peak import peak
+from gcomp.cli.report import table
 from gcomp.ir import Graph
 from gcomp.op import Constant, Operator, Storage, argument
 from gcomp.ops.convolution import Conv
@@ -29,6 +29,7 @@ from .single import empty, in_memory, logical, problem_for, single
 BLOCKS: dict[Storage, int] = {"unstructured": 1, "4x1": 4}
 ALLOWED = 1.03
 """Of the dense kernel's time, what the form that is chosen may take."""
+HEADER = ("layer", "structure", "zeros", "dense us", "sparse us", "times faster", "chosen", "")
 IMAGES = channels_last(4, 16)
 
 
@@ -98,22 +99,29 @@ def chosen(op: Operator, cpu: Cpu) -> Storage:
     return next(op.storage for op in graph.ops if isinstance(op, Constant))
 
 
-def seconds(op: Operator, storage: Storage, cpu: Cpu, runs: int) -> float:
-    """The median time of the kernel for that storage, checked against numpy. Raises `ArithmeticError`."""
-    weights = cast(Constant, op.inputs[1].owner).value
+def example(op: Operator) -> tuple[list[Array], Array]:
+    """An input and the weights, and the result that f64 gives."""
+    x = np.random.default_rng(1).standard_normal(op.inputs[0].type.static_shape, np.float32)
+    arrays: list[Array] = [x, cast(Constant, op.inputs[1].owner).value]
+    absent = [None for value in op.operands if value is None]
+    return arrays, np.asarray(op.reference(*(array.astype(np.float64) for array in arrays), *absent))
+
+
+def seconds(
+    op: Operator, storage: Storage, arrays: list[Array], expected: Array, cpu: Cpu, runs: int
+) -> float:
+    """The median time of the kernel for that storage. Raises `ArithmeticError` for a wrong result."""
+    weights = arrays[1]
     op = op.clone({op.inputs[1]: Constant(weights, storage).result})
     layout = IMAGES if isinstance(op, Conv) else None
     problem = problem_for(op, cpu, {1: weights}, {0: layout} if layout else {}, layout)
     kernel = single(problem)
     if kernel is None:
         raise LookupError(f"{op.kind}: no template takes it")
-    x = np.random.default_rng(1).standard_normal(op.inputs[0].type.static_shape, np.float32)
     views = [view for view in problem.operands if view is not None]
     out = empty(problem.results[0].type)
-    arrays: list[Array] = [x, weights]
     call = kernel.load()([*(in_memory(a, v.type) for a, v in zip(arrays, views, strict=True)), out])
     call()
-    expected: Any = op.reference(*(array.astype(np.float64) for array in arrays))
     error = np.abs(logical(out, problem.results[0].type) - expected).max() / np.abs(expected).max()
     if not error <= CLOSE:
         raise ArithmeticError(f"{op.kind} {storage}: off by {error:.2g} of the largest, {CLOSE} is allowed")
@@ -135,29 +143,21 @@ def main(wanted: str, zeros: str, only: Storage | None, runs: int) -> None:
 
     Exit status 1 if a form is chosen that takes more than 1.03 of the dense kernel's time.
     """
-    cpu, missed = host(), 0
-    table = Table(title=f"f32 layers with zeros, one thread, {cpu.name}")
-    for heading in ("layer", "structure", "zeros", "dense us", "sparse us", "times faster", "chosen"):
-        table.add_column(heading, justify="left" if heading in ("layer", "structure", "chosen") else "right")
-    for layer in LAYERS:
-        for structure in BLOCKS if only is None else (only,):
-            for share in map(float, zeros.split(",")):
-                if wanted not in layer.name:
-                    continue
-                op = layer.operator(structure, share)
-                dense, sparse = (seconds(op, form, cpu, runs) for form in ("dense", structure))
-                form = chosen(op, cpu)
-                slow = form != "dense" and sparse > ALLOWED * dense
-                missed += slow
-                table.add_row(
-                    layer.name,
-                    structure,
-                    f"{share:.0%}",
-                    f"{dense * 1e6:.0f}",
-                    f"{sparse * 1e6:.0f}",
-                    f"{dense / sparse:.2f}",
-                    f"[red]{form}[/red]" if slow else form,
-                )
-    Console().print(table)
-    if missed:
+    cpu, slow, rows = host(), 0, list[tuple[str, ...]]()
+    structures = BLOCKS if only is None else (only,)
+    shares = [float(share) for share in zeros.split(",")]
+    for layer, structure, share in itertools.product(LAYERS, structures, shares):
+        if wanted not in layer.name:
+            continue
+        op = layer.operator(structure, share)
+        given = example(op)
+        dense, sparse = (seconds(op, form, *given, cpu, runs) for form in ("dense", structure))
+        form = chosen(op, cpu)
+        is_slow = form != "dense" and sparse > ALLOWED * dense
+        slow += is_slow
+        times = (f"{dense * 1e6:.0f}", f"{sparse * 1e6:.0f}", f"{dense / sparse:.2f}")
+        rows.append((layer.name, structure, f"{share:.0%}", *times, form, "too slow" if is_slow else ""))
+    for line in table(HEADER, rows):
+        click.echo(line)
+    if slow:
         raise SystemExit(1)
