@@ -107,7 +107,7 @@ class Sparsify:
         """Cycles of the product with what the form stores: its sums, and transposing inputs and results."""
         block, stored = BLOCKS[form], work.stored(BLOCKS[form])
         vectors = _pieces(work.positions, self.lanes)
-        size = min(vectors, FEWEST if block == 1 else (self.registers - 2) // (block + 1))
+        size = min(vectors, FEWEST if block == 1 else max(1, self.registers // (block + 2)))
         chunks, size = _pieces(vectors, size), vectors / _pieces(vectors, size)
         step = max(block * size / self.units, FEWEST / 2) / SPARSE_SHARE[form] + STEP
         inputs = work.taps * work.depth

@@ -76,7 +76,7 @@ def chunks(cpu: Cpu, product: Product, block: int) -> Chunks:
     """Sections that stay in the cache, and as many rows as registers hold."""
     lanes, bytes = lanes_of(cpu), cpu.vector_bytes
     rows = pieces(product.rows, lanes)
-    most = min(rows, WIDEST if block == 1 else (cpu.vector_registers - 2) // (block + 1))
+    most = min(rows, WIDEST if block == 1 else max(1, cpu.vector_registers // (block + 2)))
     vectors = balanced(rows, most)[0].size
     room = (NEAR if block == 1 else CLOSE) // (vectors * bytes)
     whole = pieces(product.depth, lanes) * lanes
