@@ -33,7 +33,7 @@ STEP, FEWEST = 1, 4
 """Cycles that each stored block takes beside its sums, and that its sums take at least."""
 ROW = 4
 """Cycles to begin and end a row of blocks, in each section of the inputs."""
-CROSSING, AGAIN = 2, 1
+CROSSING, AGAIN = 2.3, 1
 """Steps of a transposition count so many cycles a vector: of an input that is new or a result, and of an
 input that was read for another tap."""
 BYTES = 8
