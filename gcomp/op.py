@@ -12,7 +12,7 @@ import numpy as np
 from .diagnostics import InferenceError
 from .dim import Dim
 from .ir import Op, Value
-from .types import Array, TensorType, dtype_of
+from .types import Array, DType, TensorType, dtype_by_code, dtype_of
 
 if TYPE_CHECKING:
     from .kernel import Kernel, Tensor
@@ -96,6 +96,16 @@ class Operator(Op):
     @classmethod
     def has_lower(cls) -> bool:
         return cls.lower is not Operator.lower
+
+    def coded(self, code: int, among: tuple[DType, ...] | None = None) -> DType:
+        """The element type with ONNX's number `code`. Raises `InferenceError`."""
+        try:
+            dtype = dtype_by_code(code)
+        except KeyError:
+            self.fail("a type that gcomp has", type=code)
+        if among is not None and dtype not in among:
+            self.fail(f"a type among {', '.join(map(str, among))}", type=dtype)
+        return dtype
 
     def fail(self, requirement: str, **actual: Any) -> NoReturn:
         """Raises `InferenceError`: what this operator needs, and the actual values."""

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, TypeVar, Union, cast, get_args, get_origin
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, overload
 
 from . import watch
-from .diagnostics import GcompError, InferenceError, RewriteError, raised
+from .diagnostics import GcompError, InferenceError, InputError, RewriteError, raised
 from .ir import Graph, Op, Value, reads
 from .op import Constant, operators
 from .ops.group import Group
@@ -93,10 +93,14 @@ def altered(op: AnyOp, **fields: Any) -> AnyOp:
 
 @dataclass(frozen=True)
 class Rule:
-    """A function from an operator of one of the classes `roots` to what replaces it."""
+    """A function from an operator of one of the classes `roots` to what replaces it.
+
+    `tolerance` is the rung of the ladder within which results stay; None: that of the operators concerned.
+    """
 
     function: Callable[..., Replacement]
     roots: tuple[type[Op], ...]
+    tolerance: str | None = None
 
     @property
     def name(self) -> str:
@@ -116,11 +120,24 @@ class Rule:
         return self.function(op)
 
 
-def rewrite(function: Callable[[Any], Replacement]) -> Rule:
+@overload
+def rewrite(function: Callable[[Any], Replacement]) -> Rule: ...
+@overload
+def rewrite(*, tolerance: str) -> Callable[[Callable[[Any], Replacement]], Rule]: ...
+def rewrite(
+    function: Callable[[Any], Replacement] | None = None, *, tolerance: str | None = None
+) -> Rule | Callable[[Callable[[Any], Replacement]], Rule]:
     """Makes a rule of a function; its first parameter's annotation says which operators it may replace.
 
-    Raises `RewriteError` where that is no class of operators or a union of such.
+    `tolerance` says how far results may move, where that is more than the operators' own. Raises
+    `RewriteError` where the annotation is no class of operators or a union of such.
     """
+    if function is None:
+        return lambda function: Rule(function, _roots(function), tolerance)
+    return Rule(function, _roots(function))
+
+
+def _roots(function: Callable[[Any], Replacement]) -> tuple[type[Op], ...]:
     parameters = list(inspect.signature(function).parameters.values())
     hint: Any = parameters[0].annotation if parameters else None
     if isinstance(hint, str):
@@ -131,7 +148,21 @@ def rewrite(function: Callable[[Any], Replacement]) -> Rule:
     roots = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if len(parameters) != 1 or not all(isinstance(root, type) and issubclass(root, Op) for root in roots):
         raise RewriteError(f"{function.__name__}: a rule takes one operator, annotated with its class")
-    return Rule(function, roots)
+    return roots
+
+
+def probe(rule: Rule, root: Op) -> tuple[Refusal | None, int]:
+    """Why `rule` refuses `root`, None if it does not, and how many of its looks went well. Nothing is put."""
+    token = _seen.set([])
+    try:
+        rule(root)
+        return None, len(_seen.get())
+    except Refusal as refusal:
+        return refusal, len(_seen.get())
+    except Exception:  # the engine says what is wrong once the rule runs there
+        return None, len(_seen.get())
+    finally:
+        _seen.reset(token)
 
 
 class RewritePass:
@@ -139,6 +170,14 @@ class RewritePass:
 
     def __init__(self, name: str, rules: Iterable[Rule]) -> None:
         self.name, self.rules = name, tuple(rules)
+
+    def only(self, rule: str) -> RewritePass:
+        """The pass of that rule alone. Raises `InputError` where there is none of that name."""
+        chosen = [one for one in self.rules if one.name == rule]
+        if not chosen:
+            known = ", ".join(one.name for one in self.rules)
+            raise InputError(f"{self.name} has no rule {rule!r}; its rules: {known}")
+        return RewritePass(self.name, chosen)
 
     def run(self, graph: Graph) -> bool:
         """Rewrites `graph`; says whether it changed. Raises `RewriteError`."""

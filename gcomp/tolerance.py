@@ -60,31 +60,39 @@ def mismatch(actual: Array, expected: Array, tolerance: str) -> str:
     if expected.size == 0:
         return ""
     dtype = dtype_of(expected)
+    limits = allowed(expected, tolerance)
     if dtype.is_float:
-        error, allowed = _float_error(actual, expected, allowance(tolerance, dtype))
+        error = distance(actual, expected)
     elif expected.dtype == object or bound.steps == 0:
-        error, allowed = (actual != expected).astype(np.float64), np.zeros(expected.shape)
+        error = (actual != expected).astype(np.float64)
     else:
         error = abs(actual.astype(np.float64) - expected.astype(np.float64))
-        allowed = np.full(expected.shape, float(bound.steps))
-    wrong = ~(error <= allowed)
+    wrong = ~(error <= limits)
     if not wrong.any():
         return ""
-    worst = np.unravel_index(int(np.argmax(np.where(wrong, error - allowed, -np.inf))), expected.shape)
+    worst = np.unravel_index(int(np.argmax(np.where(wrong, error - limits, -np.inf))), expected.shape)
     return (
         f"{int(wrong.sum())} of {wrong.size} elements; at {[int(i) for i in worst]} {actual[worst]} where "
-        f"{expected[worst]} is wanted, off by {error[worst]:.3g}, allowed {allowed[worst]:.3g} ({tolerance})"
+        f"{expected[worst]} is wanted, off by {error[worst]:.3g}, allowed {limits[worst]:.3g} ({tolerance})"
     )
 
 
-def _float_error(actual: Array, expected: Array, bound: dict[str, float]) -> tuple[Array, Array]:
-    """The distance of each element, infinite where one of both is not finite, and what is allowed."""
+def distance(actual: Array, expected: Array) -> Array:
+    """How far each float lies from the other in f64: infinitely where only one is finite; NaN meets NaN."""
     a, e = actual.astype(np.float64), expected.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         same = (a == e) | (np.isnan(a) & np.isnan(e))
-        finite = np.isfinite(a) & np.isfinite(e)
-        error = np.where(same, 0.0, np.where(finite, abs(a - e), np.inf))
-        largest = float(np.max(abs(e), where=np.isfinite(e), initial=0.0))
-        size = np.where(np.isfinite(e), abs(e), 0.0)
-        allowed = size * bound["relative"] + largest * bound["scaled"] + bound["least"]
-    return error, allowed
+        return np.where(same, 0.0, np.where(np.isfinite(a) & np.isfinite(e), abs(a - e), np.inf))
+
+
+def allowed(expected: Array, tolerance: str) -> Array:
+    """How far from each element of `expected` a result may lie, in f64. Raises `KeyError` as `allowance`."""
+    dtype = dtype_of(expected)
+    bound = allowance(tolerance, dtype)
+    if not dtype.is_float:
+        return np.full(expected.shape, bound["least"])
+    e = expected.astype(np.float64)
+    largest = float(np.max(abs(e), where=np.isfinite(e), initial=0.0))
+    size = np.where(np.isfinite(e), abs(e), 0.0)
+    with np.errstate(over="ignore"):
+        return size * bound["relative"] + largest * bound["scaled"] + bound["least"]

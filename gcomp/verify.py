@@ -14,7 +14,7 @@ from .evaluate import evaluate
 from .ir import Graph
 from .pipeline import Pass, run_pipeline
 from .timing import tell
-from .tolerance import LADDER, mismatch
+from .tolerance import LADDER, distance, mismatch
 from .types import Array
 
 Runner = Callable[[Sample], list[Array]]
@@ -156,13 +156,10 @@ def compare(
 
 
 def _errors(actual: Array, expected: Array) -> Array:
-    """The distance of each pair, infinite where only one is finite or words differ."""
+    """The distance of each pair, infinite where words differ."""
     if actual.dtype == object:
         return np.where(actual == expected, 0.0, np.inf)
-    a, e = actual.astype(np.float64), expected.astype(np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        same = (a == e) | (np.isnan(a) & np.isnan(e))
-        return np.where(same, 0.0, np.where(np.isfinite(a) & np.isfinite(e), abs(a - e), np.inf))
+    return distance(actual, expected)
 
 
 def _largest(expected: Array) -> float:

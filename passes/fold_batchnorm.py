@@ -11,7 +11,7 @@ from gcomp.rewrite import RewritePass, altered, constant, either_order, made_by,
 from gcomp.types import Array
 
 
-@rewrite
+@rewrite(tolerance="approximate")
 def conv_batchnorm(norm: BatchNormalization) -> Conv:
     """BatchNormalization(Conv(x, w, b)) -> Conv(x, w', b')"""
     conv = made_by(norm.x, Conv)
@@ -20,7 +20,7 @@ def conv_batchnorm(norm: BatchNormalization) -> Conv:
     return scaled_conv(conv, factor, offset)
 
 
-@rewrite
+@rewrite(tolerance="approximate")
 def gemm_batchnorm(norm: BatchNormalization) -> Gemm:
     """BatchNormalization(Gemm(a, b, c)) -> Gemm(a, b', c')"""
     gemm = made_by(norm.x, Gemm)
@@ -38,7 +38,7 @@ def gemm_batchnorm(norm: BatchNormalization) -> Gemm:
     )
 
 
-@rewrite
+@rewrite(tolerance="approximate")
 def batchnorm_to_scale(norm: BatchNormalization) -> Add:
     """BatchNormalization(x) -> Add(Mul(x, factor), offset)"""
     factor, offset = factor_and_offset(norm)
@@ -48,7 +48,7 @@ def batchnorm_to_scale(norm: BatchNormalization) -> Add:
     )
 
 
-@rewrite
+@rewrite(tolerance="approximate")
 def conv_factor(mul: Mul) -> Conv:
     """Mul(Conv(x, w, b), factor) -> Conv(x, w', b')"""
     conv, factor = either_order(mul, Conv)
@@ -56,7 +56,7 @@ def conv_factor(mul: Mul) -> Conv:
     return scaled_conv(conv, per_channel(conv, factor), 0.0)
 
 
-@rewrite
+@rewrite(tolerance="approximate")
 def conv_offset(add: Add) -> Conv:
     """Add(Conv(x, w, b), offset) -> Conv(x, w, b')"""
     conv, offset = either_order(add, Conv)
@@ -64,7 +64,7 @@ def conv_offset(add: Add) -> Conv:
     return scaled_conv(conv, 1.0, per_channel(conv, offset))
 
 
-@rewrite
+@rewrite(tolerance="approximate")
 def conv_negative_offset(sub: Sub) -> Conv:
     """Sub(Conv(x, w, b), offset) -> Conv(x, w, b')"""
     conv = made_by(sub.lhs, Conv)

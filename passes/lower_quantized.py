@@ -186,6 +186,7 @@ def activation(value: Value) -> tuple[Value, Array, Value | None]:
     restored = made_by(value, DequantizeLinear)
     require(restored.x.type.dtype in (U8, I8) and restored.result.type.dtype == F32, "bytes for f32")
     require(restored.scale.type.size == 1, "one scale for the tensor")
+    require(bool(np.isfinite(constant(restored.scale)).all()), "a finite scale")
     zero = restored.zero_point
     if zero is not None:
         zero = Constant(constant(zero).reshape(())).result
@@ -203,6 +204,7 @@ def weights(value: Value, axis: int) -> tuple[Value, Array]:
         scale.size == 1 or (scale.ndim == 1 and not restored.block_size and restored.axis % rank == axis),
         "a scale per output channel",
     )
+    require(bool(np.isfinite(scale).all()), "finite scales")
     zeros = restored.zero_point
     require(zeros is None or not constant(zeros).any(), "no zero points of weights")
     return restored.x, scale.astype(np.float32).reshape(() if scale.size == 1 else -1)

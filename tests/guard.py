@@ -17,9 +17,9 @@ import gcomp
 from gcomp.backends.llvm.cpu import host
 from gcomp.backends.llvm.module import LLVMModule, compile_graph
 from gcomp.native import ALIGNMENT, Frame, NativeModule
+from gcomp.testing.samples import graph_of, native_samples, sample
 from gcomp.types import Array
 from tests.networks import networks
-from tests.samples import graph_of, native_samples, sample
 
 Placement = Literal["end", "start", "odd"]
 """Right before a protected page, right after one, or one byte further, where no element is aligned."""

@@ -12,8 +12,8 @@ from gcomp.dim import symbol
 from gcomp.ir import Graph, Op, Value
 from gcomp.op import Argument, Operator
 from gcomp.ops import Relayout
+from gcomp.testing.samples import array_for
 from gcomp.types import Array, TensorType
-from tests.samples import array_for
 
 LARGEST = 9
 BATCH = symbol("batch")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,11 +46,15 @@ def named_size(text: str) -> tuple[str, Size]:
 
 @dataclass(frozen=True)
 class Source:
-    """A model file and the sizes it is to be taken at."""
+    """A model file and the sizes it is to be taken at; where a verb can do without, its path may be empty."""
 
     path: Path
     shapes: Mapping[str, Shape]
     dims: Mapping[str, Size]
+
+    @property
+    def is_given(self) -> bool:
+        return self.path != Path()
 
     @property
     def is_onnx(self) -> bool:
@@ -133,10 +137,10 @@ class Data:
         return [synthetic(ports, self.seed + number, graph) for number in range(self.count)]
 
 
-def takes_source(command: Command) -> Command:
+def takes_source(command: Command, required: bool = True) -> Command:
     """Adds MODEL, --shape and --dim, which arrive as `source`."""
 
-    @click.argument("model", type=click.Path(path_type=Path))
+    @click.argument("model", type=click.Path(path_type=Path), required=required)
     @click.option(
         "--shape",
         type=named_shape,
@@ -153,17 +157,20 @@ def takes_source(command: Command) -> Command:
     )
     @wraps(command)
     def wrapped(
-        model: Path, shape: list[tuple[str, Shape]], dim: list[tuple[str, Size]], **others: Any
+        model: Path | None, shape: list[tuple[str, Shape]], dim: list[tuple[str, Size]], **others: Any
     ) -> Any:
-        return command(source=Source(model, dict(shape), dict(dim)), **others)
+        return command(source=Source(model or Path(), dict(shape), dict(dim)), **others)
 
     return wrapped  # pyright: ignore[reportReturnType]
 
 
-def takes_recipe(command: Command) -> Command:
-    """Adds what `takes_source` adds and the options of compilation; all of it arrives as `recipe`."""
+def takes_recipe(command: Command, required: bool = True) -> Command:
+    """Adds what `takes_source` adds and the options of compilation; all of it arrives as `recipe`.
 
-    @takes_source
+    Without `required`, MODEL may be missing.
+    """
+
+    @partial(takes_source, required=required)
     @click.option(
         "--target",
         default=DEFAULT_TARGET,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,7 +23,7 @@ JUDGE = "ONNX Runtime"
 
 
 @click.command()
-@takes_recipe
+@partial(takes_recipe, required=False)
 @takes_data
 @click.option(
     "--samples", type=click.IntRange(1), default=3, show_default=True, help="Synthetic samples to compare on."
@@ -29,19 +32,40 @@ JUDGE = "ONNX Runtime"
     "--tolerance",
     help="exact, close, approximate, reduced, bfloat, quantized or sampled; by the precision unless given.",
 )
+@click.option(
+    "--graphs", type=click.IntRange(1), default=200, show_default=True, help="Random graphs for each rule."
+)
+@click.option(
+    "--script",
+    type=click.Path(path_type=Path),
+    help="Where the program goes that shows a counterexample.",
+)
 @as_json
 @click.pass_context
 def command(
-    context: click.Context, recipe: Recipe, data: Data, samples: int, tolerance: str | None, as_json: bool
+    context: click.Context,
+    recipe: Recipe,
+    data: Data,
+    samples: int,
+    tolerance: str | None,
+    graphs: int,
+    script: Path | None,
+    as_json: bool,
 ) -> None:
-    """Compare compiled MODEL with the reference.
+    """Compare compiled MODEL with the reference, or test a pass.
 
     And with ONNX Runtime, if it is installed. With --pass, compare the model before and after these passes
-    instead, both by the reference. Exit status 1 if anything differs by more than the tolerance.
+    instead, both by the reference. With --pass and no MODEL, run each rule on random graphs grown around it,
+    and print the smallest on which it changes the answer, with a program that shows it. Exit status 1 if
+    anything differs by more than the tolerance.
     """
     from ..target import ports
     from ..verify import tolerance_for
 
+    if not recipe.source.is_given:
+        if not recipe.files:
+            raise click.UsageError("verify takes MODEL, or --pass FILE to test that pass on random graphs")
+        context.exit(_on_random_graphs(recipe.files, graphs, data.seed, tolerance, script, as_json))
     rung = tolerance_for(recipe.precision, tolerance)
     graph = recipe.source.graph()
     drawn = dataclasses.replace(data, count=samples).samples(list(ports(graph)[0]), graph)
@@ -68,6 +92,35 @@ def command(
     )
     report(as_json, facts, [*notes, *map(str, done.worst()), verdict])
     context.exit(0 if done.agrees else 1)
+
+
+def _on_random_graphs(
+    files: Sequence[Path], graphs: int, seed: int, tolerance: str | None, script: Path | None, as_json: bool
+) -> int:
+    """Tests each pass on random graphs; the exit status."""
+    from ..files import replacing
+    from ..registry import load_pass_file
+    from ..testing import Counterexample, check_pass
+
+    for file in files:
+        one = load_pass_file(file)
+        facts: dict[str, Any] = {"pass": one.name, "holds": True}
+        try:
+            with progress(f"testing {one.name}"):
+                found = check_pass(one, graphs, tolerance, seed)
+        except Counterexample as wrong:
+            program = wrong.script(file)
+            facts |= {"holds": False, "rule": wrong.rule, "complaint": wrong.complaint}
+            facts |= {"graph": str(wrong.case.graph), "script": program}
+            if script is not None:
+                with replacing(script) as new:
+                    new.write(program.encode())
+            shown = f"written to {script}" if script is not None else f"\n\n{program}"
+            report(as_json, facts, [str(wrong), "", f"A program that shows it: {shown}"])
+            return 1
+        facts["rules"] = [tally.facts() for tally in found.tallies]
+        report(as_json, facts, [str(found)])
+    return 0
 
 
 def _target(recipe: Recipe, graph: Graph, samples: list[Sample], rung: str) -> tuple[Verification, list[str]]:

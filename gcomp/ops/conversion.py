@@ -25,7 +25,6 @@ from ..types import (
     Array,
     DType,
     TensorType,
-    dtype_by_code,
 )
 from .elementwise import Content
 from .superseded import Superseded
@@ -47,10 +46,7 @@ class Cast(Operator):
     @property
     def dtype(self) -> DType:
         """The result's element type. Raises `InferenceError`."""
-        try:
-            dtype = dtype_by_code(self.to)
-        except KeyError:
-            self.fail("a target type that gcomp has", to=self.to)
+        dtype = self.coded(self.to)
         if STRING in (dtype, self.x.type.dtype) and dtype != self.x.type.dtype:
             self.fail("numbers or bool", x=self.x, to=dtype)
         return dtype

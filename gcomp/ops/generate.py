@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,7 +22,6 @@ from ..types import (
     Array,
     DType,
     TensorType,
-    dtype_by_code,
     dtype_of,
 )
 from .elementwise import Content
@@ -108,9 +108,9 @@ class Range(Operator):
                 return max(length, 0) if isinstance(length, int) else length
         arrays = [constant_value(value) for value in (self.start, self.limit, self.delta)]
         known = [float(array.reshape(())) for array in arrays if array is not None]
-        if len(known) < 3 or known[2] == 0:
+        if len(known) < 3 or known[2] == 0 or not all(map(math.isfinite, known)):
             self.fail(
-                "bounds that are known when compiling, and a delta other than 0",
+                "finite bounds that are known when compiling, and a delta other than 0",
                 start=self.start,
                 limit=self.limit,
                 delta=self.delta,
@@ -176,8 +176,8 @@ class OneHot(Operator):
         known, array = known_content(self.depth), constant_value(self.depth)
         if known is not None:
             return known[0]
-        if array is None:
-            self.fail("a depth that is known when compiling", depth=self.depth)
+        if array is None or not np.isfinite(array.astype(np.float64)).all():
+            self.fail("a finite depth that is known when compiling", depth=self.depth)
         return int(array.reshape(()))
 
     def reference(self, indices: Array, depth: Array, values: Array) -> Array:
@@ -221,7 +221,7 @@ class EyeLike(Operator):
     def infer(self) -> TensorType:
         if self.x.type.rank != 2:
             self.fail("a matrix", x=self.x)
-        dtype = self.x.type.dtype if self.dtype is None else dtype_by_code(self.dtype)
+        dtype = self.x.type.dtype if self.dtype is None else self.coded(self.dtype)
         return TensorType(dtype, self.x.type.shape)
 
     def reference(self, x: Array) -> Array:

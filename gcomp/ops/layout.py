@@ -22,6 +22,9 @@ class Relayout(Operator):
     view_of = 0
 
     def infer(self) -> TensorType:
+        axes = {axis for part in self.layout.parts for axis in part.axes} if self.layout else set[int]()
+        if self.layout is not None and axes != set(range(self.x.type.rank)):
+            self.fail("a layout of the operand's axes", x=self.x, layout=self.layout)
         return self.x.type.with_layout(self.layout)
 
     def reference(self, x: Array) -> Array:

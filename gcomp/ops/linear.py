@@ -140,9 +140,10 @@ class Gemm(Operator):
 
     def reference(self, a: Array, b: Array, c: Array | None) -> Array:
         result = np.matmul(widened(a.T if self.trans_a else a), widened(b.T if self.trans_b else b))
-        result = result * self.alpha
+        wide = result.dtype  # of integers the operands' own, in which products wrap
+        result = result * np.asarray(self.alpha).astype(wide)
         if c is not None:
-            result = result + self.beta * widened(c)
+            result = result + np.asarray(self.beta).astype(wide) * widened(c)
         return result.astype(a.dtype)
 
     def lower(self, k: Kernel, a: Tensor, b: Tensor, c: Tensor | None) -> Tensor:

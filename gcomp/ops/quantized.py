@@ -10,7 +10,7 @@ from ..dim import Dim
 from ..ir import Value
 from ..kernel import Expr, Kernel, Tensor, cast, literal, maximum, minimum, reduce, select, unary
 from ..op import Operator, argument, constant, operator
-from ..types import BF16, F16, F32, I8, I16, I32, U8, U16, Array, DType, TensorType, dtype_by_code
+from ..types import BF16, F16, F32, I8, I16, I32, U8, U16, Array, DType, TensorType
 from .index import axis_of
 
 STORED = (U8, I8, U16, I16)
@@ -84,7 +84,7 @@ class QuantizeLinear(Quantization):
         if self.zero_point is not None:
             dtype = self.zero_point.type.dtype
         else:
-            dtype = dtype_by_code(self.output_dtype) if self.output_dtype else U8
+            dtype = self.coded(self.output_dtype) if self.output_dtype else U8
         if dtype not in STORED:
             self.fail(f"a stored type of {', '.join(map(str, STORED))}", dtype=dtype)
         return TensorType(dtype, self.x.type.shape)
@@ -139,7 +139,9 @@ class DequantizeLinear(Quantization):
             self.fail("stored integers and float scales", x=self.x, scale=self.scale)
         if self.zero_point is not None and self.zero_point.type.dtype != x.dtype:
             self.fail("zero points of the stored type", x=self.x, zero_point=self.zero_point)
-        return TensorType(dtype_by_code(self.output_dtype) if self.output_dtype else scale.dtype, x.shape)
+        return TensorType(
+            self.coded(self.output_dtype, SCALES) if self.output_dtype else scale.dtype, x.shape
+        )
 
     def reference(self, x: Array, scale: Array, zero_point: Array | None = None) -> Array:
         steps = x.astype(np.int64)

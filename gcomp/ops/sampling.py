@@ -28,6 +28,8 @@ TRANSFORMS = (
 
 def scaled(op: Operator, size: Dim, scale: float) -> Dim:
     """The size of an axis times `scale`, rounded down. Raises `InferenceError` if that cannot be told."""
+    if not math.isfinite(scale):
+        op.fail("a finite scale", scale=scale)
     if isinstance(size, int):
         return int(np.floor(np.float32(size) * np.float32(scale)))
     if scale.is_integer():

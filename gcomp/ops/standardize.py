@@ -10,7 +10,7 @@ from ..dim import Dim, product
 from ..ir import Op, Value
 from ..kernel import Expr, Kernel, Tensor, as_index, cast, reduce, unary
 from ..op import Operator, argument, constant, operator
-from ..types import F16, F32, F64, FLOATS, Array, DType, TensorType, dtype_by_code
+from ..types import F16, F32, F64, FLOATS, Array, DType, TensorType
 from .arithmetic import Mul
 from .elementwise import accumulator, one_dtype, widened
 from .normalize import channel_shape, check_channels
@@ -77,7 +77,7 @@ class LayerNormalization(Operator):
     @property
     def stash(self) -> DType:
         """The type of the statistics."""
-        return dtype_by_code(self.stash_type)
+        return self.coded(self.stash_type, FLOATS)
 
     def reference(self, x: Array, scale: Array, b: Array | None) -> tuple[Array, ...]:
         wide, axes = widened(x), tuple(range(self.place, x.ndim))

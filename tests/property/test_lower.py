@@ -9,8 +9,8 @@ from gcomp.expand import expanded
 from gcomp.interpret import interpret
 from gcomp.lowering import lower_op
 from gcomp.op import operators
+from gcomp.testing.samples import operand_arrays, sample
 from gcomp.tolerance import mismatch
-from tests.samples import operand_arrays, sample
 
 
 def placed_samples() -> list[tuple[str, int]]:

@@ -12,10 +12,10 @@ from gcomp.diagnostics import OpenSizeError
 from gcomp.evaluate import evaluate
 from gcomp.op import Operator
 from gcomp.specialise import bind, check_ranges
+from gcomp.testing.samples import graph_of, native_samples, sample
 from gcomp.tolerance import mismatch
 from gcomp.types import Array
 from tests.cross import TRIPLE, cross_program, emulate
-from tests.samples import graph_of, native_samples, sample
 from tests.symbolic import LARGEST, symbolic_sample
 
 CHUNKS = 4

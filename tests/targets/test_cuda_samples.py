@@ -12,10 +12,10 @@ from gcomp.backends.llvm.cuda.codegen import compiled, joined
 from gcomp.backends.llvm.cuda.module import compile_graph
 from gcomp.evaluate import evaluate
 from gcomp.plan import plan
+from gcomp.testing.samples import graph_of, native_samples, sample
 from gcomp.tolerance import mismatch
 from tests.assembler import assembled
 from tests.emulated_gpu import EmulatedLibrary, emulated
-from tests.samples import graph_of, native_samples, sample
 
 
 @pytest.mark.parametrize(("name", "place"), native_samples())

@@ -7,8 +7,8 @@ import pytest
 from gcomp.backends.llvm.cpu import Cpu, from_options, host
 from gcomp.backends.llvm.module import compile_graph
 from gcomp.evaluate import evaluate
+from gcomp.testing.samples import graph_of, native_samples, sample
 from gcomp.tolerance import mismatch
-from tests.samples import graph_of, native_samples, sample
 
 
 @pytest.mark.parametrize("templates", [True, False], ids=["templates", "nests"])

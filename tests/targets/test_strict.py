@@ -28,11 +28,11 @@ from gcomp.ops import (
     Sigmoid,
     Transpose,
 )
+from gcomp.testing.samples import graph_of, native_samples, sample
 from gcomp.tolerance import mismatch
 from gcomp.types import F32, Array, TensorType
 from tests.cross import TRIPLE, cross_program, emulate
 from tests.networks import networks
-from tests.samples import graph_of, native_samples, sample
 from tests.transformer import encoder_layer
 
 CHUNKS = 4

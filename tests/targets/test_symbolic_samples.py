@@ -11,8 +11,8 @@ from gcomp.backends.llvm.module import LLVMModule, compile_graph
 from gcomp.diagnostics import GcompError, OpenSizeError
 from gcomp.evaluate import evaluate
 from gcomp.specialise import bind, check_ranges
+from gcomp.testing.samples import native_samples, sample
 from gcomp.tolerance import mismatch
-from tests.samples import native_samples, sample
 from tests.symbolic import LARGEST, SymbolicSample, symbolic_sample
 
 SIZES = (1, 2, 5, LARGEST)

@@ -16,9 +16,9 @@ from gcomp.backends import tvm as target
 from gcomp.diagnostics import BuildError, InputError, RunError, UnsupportedError
 from gcomp.evaluate import evaluate
 from gcomp.target import Module
+from gcomp.testing.samples import graph_of, native_samples, sample
 from gcomp.tolerance import mismatch
 from tests.models.model_rule import NAMES, TrainedModel, trained_model
-from tests.samples import graph_of, native_samples, sample
 from tests.targets.tvm_ignored import FATAL, IGNORED
 
 REASON = target.TVM().available()

@@ -32,12 +32,12 @@ from gcomp.ops import (
     MatMulInteger,
     Softmax,
 )
+from gcomp.testing.samples import array_for, graph_of
 from gcomp.tolerance import mismatch
 from gcomp.types import F16, F32, F64, I8, I32, I64, U8, U64, DType, TensorType
 from tests.assembler import assembled
 from tests.emulated_gpu import EmulatedLibrary, emulated
 from tests.fibres import BARRIER
-from tests.samples import array_for, graph_of
 
 
 def of(*shape: int, dtype: DType = F32) -> Value:

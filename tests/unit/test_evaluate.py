@@ -15,7 +15,7 @@ from gcomp.specialise import bind
 from gcomp.text import parse
 from gcomp.types import F32, F64, Array, TensorType, channels_last
 from gcomp.wellformed import check
-from tests.sample_graphs import array_of
+from tests.constant_arrays import array_of
 
 TEXT = """
 graph "main" (%x: f32[n,3], %y: f32[n,m]) -> (%c "c", %x "x", %c "again") {

@@ -38,8 +38,8 @@ from gcomp.kernel import (
     walk,
 )
 from gcomp.lowering import lower_op
+from gcomp.testing.samples import native_samples, operand_arrays, sample
 from gcomp.types import BOOL, F32, I32, I64, Array, TensorType
-from tests.samples import native_samples, operand_arrays, sample
 
 EXTENTS = (5, 1, 4)
 COMPARISONS = ("lt", "le", "eq", "ne")

@@ -20,10 +20,10 @@ from gcomp.lowering import lower_op
 from gcomp.native import ErrorCode, aligned
 from gcomp.op import Operator, argument, constant
 from gcomp.ops import Add, Concat, Gather, MatMul, ReduceSum, Relayout, Relu, Slice, TopK, Transpose
+from gcomp.testing.samples import native_samples, sample
 from gcomp.types import F32, I64, Array, Layout, Part, TensorType, channels_last
 from tests.functions import loaded, module_text
 from tests.planned import padding, places
-from tests.samples import native_samples, sample
 
 WIDE, NARROW = from_options({"cpu": "skylake-avx512"}), from_options({"cpu": "haswell"})
 ARM = from_options({"triple": "aarch64-linux-gnu", "cpu": "cortex-a76"})

@@ -7,9 +7,22 @@ import onnx.defs
 import pytest
 
 from gcomp import ops
-from gcomp.op import Argument, Constant, Operator, constant, operator_for, operators
+from gcomp.diagnostics import InferenceError
+from gcomp.op import Argument, Constant, Operator, argument, constant, operator_for, operators
+from gcomp.ops import (
+    Cast,
+    DequantizeLinear,
+    EyeLike,
+    Gemm,
+    LayerNormalization,
+    OneHot,
+    QuantizeLinear,
+    Range,
+    Relayout,
+    Resize,
+)
 from gcomp.tolerance import LADDER
-from gcomp.types import F32, TensorType
+from gcomp.types import F32, I64, TensorType, channels_last
 
 CLASSES = {name: cls for name, cls in operators().items() if cls not in (Argument, Constant)}
 every_class = pytest.mark.parametrize("name", sorted(CLASSES))
@@ -67,3 +80,34 @@ def test_constants_hold_arrays_whatever_they_are_given() -> None:
     mapped = np.zeros(3, np.float32)
     assert Constant(mapped).value is mapped
     assert constant(2.5).type == TensorType(F32, ())
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda x: EyeLike(x, 0), "a type that gcomp has"),
+        (
+            lambda x: LayerNormalization(x, constant(np.ones(4, np.float32)), stash_type=-1),
+            "a type that gcomp has",
+        ),
+        (lambda x: LayerNormalization(x, constant(np.ones(4, np.float32)), stash_type=7), "a type among f32"),
+        (lambda x: QuantizeLinear(x, constant(0.5), output_dtype=-1), "a type that gcomp has"),
+        (
+            lambda x: DequantizeLinear(Cast(x, 3).result, constant(0.5), output_dtype=-1),
+            "a type that gcomp has",
+        ),
+        (lambda x: Resize(x, None, constant([1.0, np.inf])), "a finite scale"),
+        (lambda x: Range(constant(0.0), constant(np.inf), constant(1.0)), "finite bounds"),
+        (lambda x: OneHot(Cast(x, 7).result, constant(np.inf), constant([0.0, 1.0])), "a finite depth"),
+        (lambda x: Relayout(x, channels_last(4, 16)), "a layout of the operand's axes"),
+    ],
+)
+def test_nonsense_in_attributes_is_an_error_of_the_operator(make, complaint) -> None:
+    with pytest.raises(InferenceError, match=complaint):
+        make(argument(TensorType(F32, (3, 4))))
+
+
+def test_gemm_of_integers_wraps_as_matmul_does() -> None:
+    a = np.array([[2**62, 3], [-5, 2**63 - 1]], np.int64)
+    gemm = Gemm(argument(TensorType(I64, (2, 2))), argument(TensorType(I64, (2, 2))), alpha=-3.0)
+    assert (gemm.reference(a, a, None) == -3 * (a @ a)).all()

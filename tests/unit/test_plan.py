@@ -29,10 +29,10 @@ from gcomp.ops import (
 )
 from gcomp.pipeline import parse_pipeline, run_pipeline
 from gcomp.plan import Plan, Step, View, plan, pointwise_operands
+from gcomp.testing.samples import native_samples, operand_arrays, sample
 from gcomp.types import F32, TensorType, channels_last
 from tests.planned import padding, places, run_planned
 from tests.random_graphs import graphs
-from tests.samples import native_samples, operand_arrays, sample
 
 PIPELINES = ["clean", "layout{block=4},clean", "fold-constants,simplify,clean,layout{block=4},clean,fuse"]
 

@@ -15,9 +15,9 @@ from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented
 
 from gcomp.ir import Value
 from gcomp.op import Argument, Constant, Operator, constant_value, operators
+from gcomp.testing.samples import array_for
 from gcomp.tolerance import mismatch
 from gcomp.types import BF16, dtype_of
-from tests.samples import array_for
 
 NEWEST = 21  # the opset that all of ONNX Runtime's kernels of the CPU know
 

@@ -17,10 +17,11 @@ from gcomp.op import Constant, Operator, constant, operators
 from gcomp.ops import Add, Group, MatMul, Relayout, Relu, Split
 from gcomp.ops.superseded import Superseded
 from gcomp.save import save_onnx
+from gcomp.testing.samples import planted
 from gcomp.text import parse, print_graph
 from gcomp.types import BF16, F32, TensorType, channels_last
+from tests.constant_arrays import array_of
 from tests.models.model_rule import NAMES, trained_model
-from tests.sample_graphs import array_of, graph_of
 
 
 def run(model: ModelProto | str, inputs: dict, names: list[str] | None = None) -> list:
@@ -62,7 +63,7 @@ SAVED = sorted(
 def test_every_operator_is_written_and_read_back(name):
     written = 0
     for sample in operators()[name].samples():
-        graph = graph_of(sample)
+        graph, _ = planted(sample)
         try:
             models = [(save_onnx(graph), False), (save_onnx(graph, opset=NEWEST), True)]
         except UnsupportedError as error:  # gcomp takes more element types than ONNX does
@@ -148,7 +149,7 @@ def test_the_opset_is_raised_only_where_an_operator_needs_it():
 def test_forms_of_old_opsets_are_refused():
     sample = next(operators()["Clip_6"].samples())
     with pytest.raises(UnsupportedError, match="no form in ONNX: Clip_6 of f32"):
-        save_onnx(graph_of(sample))
+        save_onnx(planted(sample)[0])
 
 
 def test_groups_dissolve_and_layouts_vanish():

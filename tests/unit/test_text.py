@@ -16,10 +16,11 @@ from gcomp.ir import Graph, Value
 from gcomp.literal import known_array
 from gcomp.op import Constant, Operator, constant, operators
 from gcomp.ops import Add, Gemm, MatMul, Relu, Transpose
+from gcomp.testing.samples import planted
 from gcomp.text import format_op, load_text, parse, print_graph, save_text
 from gcomp.types import BF16, DTYPES, F16, F32, I64, STRING, Layout, TensorType, channels_last
 from gcomp.wellformed import check
-from tests.sample_graphs import array_of, graph_of
+from tests.constant_arrays import array_of
 
 SPELLED = [dtype for dtype in DTYPES.values() if dtype is not STRING]
 
@@ -35,7 +36,7 @@ def assert_round_trip(graph: Graph) -> Graph:
 @pytest.mark.parametrize("name", sorted(operators()))
 def test_every_operator_has_a_text_form(name):
     for sample in operators()[name].samples():
-        graph = graph_of(sample)
+        graph, _ = planted(sample)
         check(graph)
         check(assert_round_trip(graph))
 

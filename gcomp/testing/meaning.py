@@ -1,0 +1,201 @@
+"""Whether two graphs mean the same: by the reference, within a named tolerance, where the answer is stable.
+
+A rewrite may round elsewhere than what it replaces. Where the reference's own answer depends on rounding, as
+that of `Floor` beside an integer or of a difference of near numbers, no tolerance could tell right from
+wrong. So the reference runs again with the result of each inexact operator moved, at random, by a part of
+that operator's tolerance, as in Monte Carlo arithmetic (D. S. Parker, 1997): elements that move by more than
+a part of what is allowed do not count. With `exact` every element counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..data import synthetic
+from ..diagnostics import GcompError
+from ..evaluate import evaluate, evaluate_op
+from ..ir import Graph, Op, Value
+from ..literal import literal
+from ..op import Operator
+from ..ops import Group, Mul
+from ..specialise import bind
+from ..target import ports
+from ..tolerance import LADDER, allowed, distance, mismatch
+from ..types import Array, dtype_of
+
+NUDGE = 1 / 16
+"""By which part of an operator's tolerance its results are moved."""
+
+STABLE = 1 / 4
+"""Which part of what is allowed an element may move and still count."""
+
+
+class Disagreement(GcompError, AssertionError):
+    """Two graphs, or a graph and what was compiled of it, give different answers."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a graph gives for some inputs, per output, and which elements do not depend on rounding."""
+
+    arrays: list[Array]
+    stable: list[Array]
+    tolerances: list[str]
+
+    def complaint(self, actual: Sequence[Array], names: Sequence[str]) -> str:
+        """Why `actual` is something else: the first output, its worst element; empty if it is the same."""
+        if len(actual) != len(self.arrays):
+            return f"{len(actual)} outputs where {len(self.arrays)} are expected"
+        for array, wanted, stable, rung, name in zip(
+            actual, self.arrays, self.stable, self.tolerances, names, strict=True
+        ):
+            fits = array.shape == wanted.shape and array.dtype == wanted.dtype
+            counted = np.where(stable, array, wanted) if fits and not stable.all() else array
+            if wrong := mismatch(np.asarray(counted), wanted, rung):
+                return f"{name}: {wrong}"
+        return ""
+
+    @property
+    def share(self) -> float:
+        """The share of elements that count."""
+        total = sum(array.size for array in self.arrays)
+        return sum(int(stable.sum()) for stable in self.stable) / total if total else 1.0
+
+
+def same_meaning(
+    before: Graph,
+    after: Graph,
+    inputs: Mapping[str, Array] | None = None,
+    tolerance: str | None = None,
+    seed: int = 0,
+) -> None:
+    """Holds if both graphs give the same outputs, by their operators' references.
+
+    `inputs` are arrays by name, else drawn from `seed`; `tolerance` is a rung of `gcomp.tolerance.LADDER`, by
+    default the loosest of the operators that are not in both graphs. NaN has to meet NaN, an infinity the
+    same infinity. Raises `Disagreement`, with the output and its worst element, and `InputError` for inputs
+    that do not fit.
+    """
+    if inputs is None:
+        sizes = dict.fromkeys(before.symbols(), 3)
+        inputs = synthetic(list(ports(bind(before, sizes) if sizes else before)[0]), seed, before)
+    wanted = truth(before, inputs, tolerance or tolerance_between(before, after))
+    if wrong := wanted.complaint(evaluate(after, inputs), before.output_names):
+        raise Disagreement(wrong)
+
+
+def truth(graph: Graph, inputs: Mapping[str, Array], tolerance: str | None = None) -> Truth:
+    """The outputs of `graph` by the reference, and what of them is stable.
+
+    Without a `tolerance`, an output's is the loosest of the operators that it depends on.
+    """
+    arrays = evaluate(graph, inputs)
+    rungs = [tolerance or loosest(_above(value), value.type.dtype.is_float) for value in graph.outputs]
+    stable = [np.ones(array.shape, np.bool_) for array in arrays]
+    if any(rung != "exact" for rung in rungs):
+        for direction in (1, -1):
+            moved = _nudged(graph, inputs, np.random.default_rng(7), direction)
+            for array, other, rung, mask in zip(arrays, moved, rungs, stable, strict=True):
+                mask &= _close(array, other, rung)
+    return Truth(arrays, stable, rungs)
+
+
+def tolerance_between(before: Graph, after: Graph) -> str:
+    """The loosest rung of the operators that compute something that the other graph does not."""
+    ids: dict[Any, int] = {}
+    mine, its = _expressions(before, ids), _expressions(after, ids)
+    return loosest(op for key, op in (mine | its).items() if (key in mine) != (key in its))
+
+
+def _expressions(graph: Graph, ids: dict[Any, int]) -> dict[int, Op]:
+    """The operators by numbers that are equal where they compute the same from the same inputs."""
+    found: dict[int, Op] = {}
+    known: dict[Value, tuple[int, int]] = {value: (-1, value.index) for value in graph.inputs}
+    for op in graph.ops:
+        attributes = tuple(sorted((name, literal(value)) for name, value in op.attributes.items()))
+        regions = tuple(str(region) for region in op.regions)
+        operands = tuple(None if value is None else known.get(value) for value in op.operands)
+        number = ids.setdefault((op.kind, attributes, regions, operands), len(ids))
+        found[number] = op
+        known |= {value: (number, value.index) for value in op.results}
+    return found
+
+
+def loosest(ops: Iterable[Op], floats: bool = True) -> str:
+    """The rung among the operators' tolerances that allows floats, or else integers, most."""
+    rungs = {"exact", *(op.tolerance for op in _flat(ops))}
+    return max(sorted(rungs), key=lambda rung: LADDER[rung].relative if floats else LADDER[rung].steps)
+
+
+def _flat(ops: Iterable[Op]) -> Iterable[Operator]:
+    """The operators, those of groups instead of these."""
+    for op in ops:
+        if isinstance(op, Group):
+            yield from _flat(op.body.ops)
+        elif isinstance(op, Operator):
+            yield op
+
+
+def _above(value: Value) -> list[Op]:
+    """The operators that `value` depends on."""
+    found: dict[Op, None] = {}
+    pending = [value]
+    while pending:
+        op = pending.pop().producer
+        if op is not None and op not in found:
+            found[op] = None
+            pending += op.inputs
+    return list(found)
+
+
+def _close(array: Array, other: Array, rung: str) -> Array:
+    if array.shape != other.shape:
+        return np.zeros(array.shape, np.bool_)
+    if not dtype_of(array).is_float:
+        steps = LADDER[rung].steps
+        if not steps:
+            return np.asarray(array == other)
+        return np.asarray(abs(array.astype(np.float64) - other.astype(np.float64)) <= steps)
+    return np.asarray(distance(other, array) <= STABLE * allowed(array, rung))
+
+
+def _nudged(
+    graph: Graph, inputs: Mapping[str, Array], rng: np.random.Generator, direction: int
+) -> list[Array]:
+    """The outputs of `graph` with results of inexact operators moved at random; `direction` turns all."""
+    values = {value: np.asarray(inputs[value.name]) for value in graph.inputs}
+    _run(graph, values, rng, direction)
+    return [values[value] for value in graph.outputs]
+
+
+def _run(graph: Graph, values: dict[Value, Array], rng: np.random.Generator, direction: int) -> None:
+    for op in graph.ops:
+        if isinstance(op, Group):
+            inner = {mine: values[its] for mine, its in zip(op.body.inputs, op.inputs_, strict=True)}
+            _run(op.body, inner, rng, direction)
+            arrays = tuple(inner[value] for value in op.body.outputs)
+        else:
+            arrays = evaluate_op(op, [None if value is None else values[value] for value in op.operands])
+        for value, array in zip(op.results, arrays, strict=True):
+            signs = direction * rng.choice((1, -1), array.shape)
+            values[value] = array if isinstance(op, Group) else _moved(op, array, signs)
+
+
+def _moved(op: Op, array: Array, signs: Array) -> Array:
+    if not isinstance(op, Operator) or not array.size or array.dtype == object:
+        return array
+    bound, is_float = LADDER[op.tolerance], dtype_of(array).is_float
+    if not is_float:
+        return (array + signs * bound.steps).astype(array.dtype) if bound.steps else array
+    if isinstance(op, Mul):  # whose rounding a compiler may skip where a sum follows
+        toward = np.where(signs < 0, -np.inf, np.inf).astype(array.dtype)
+        with np.errstate(all="ignore"):
+            return np.asarray(np.nextafter(array, toward)).astype(array.dtype)
+    if not bound.relative:
+        return array
+    with np.errstate(all="ignore"):
+        return np.asarray(array + signs * allowed(array, op.tolerance) * NUDGE).astype(array.dtype)
