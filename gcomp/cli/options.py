@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -78,6 +79,7 @@ class Recipe:
     precision: str
     passes: str | None
     files: tuple[Path, ...]
+    check: bool = False
 
     @property
     def is_default(self) -> bool:
@@ -89,6 +91,9 @@ class Recipe:
         from ..compiler import compile
 
         source = self.source
+        if self.check:
+            with self._checking(graph := graph or source.graph()):
+                return replace(self, check=False).compile(graph, name)
         known = graph is not None or not source.is_onnx
         return compile(
             (graph or source.graph()) if known else source.path,
@@ -100,6 +105,21 @@ class Recipe:
             passes=self.pipeline(),
             name=name or source.path.stem,
         )
+
+    @contextmanager
+    def _checking(self, graph: Graph) -> Generator[None]:
+        """Check mode within the block, and afterwards a word on what was checked, to standard error."""
+        from ..diagnostics import InputError
+        from ..testing import checked
+        from ..verify import tolerance_for
+
+        if open_sizes := graph.symbols():
+            raise InputError(f"--check needs all sizes: bind {', '.join(open_sizes)} by --dim or --shape")
+        with checked(tolerance_for(self.precision)) as done:
+            yield
+        click.echo(f"check: {done.held} replacements hold", err=True)
+        for told in done.unchecked:
+            click.echo(f"check: not checked: {told}", err=True)
 
     def pipeline(self) -> str | list[Pass] | None:
         """The passes to run; None for what the target wants without loose ones."""
@@ -193,6 +213,7 @@ def takes_recipe(command: Command, required: bool = True) -> Command:
     )
     @click.option("--passes", help="Passes to run instead of the target's own: clean,layout{block=8},fuse.")
     @pass_files("A Python file with a pass. It runs first, or where --passes names it; repeatable.")
+    @click.option("--check", is_flag=True, help="Run each rewrite through the reference.")
     @wraps(command)
     def wrapped(
         source: Source,
@@ -201,9 +222,11 @@ def takes_recipe(command: Command, required: bool = True) -> Command:
         precision: str,
         passes: str | None,
         files: tuple[Path, ...],
+        check: bool,
         **others: Any,
     ) -> Any:
-        return command(recipe=Recipe(source, target, threads, precision, passes, files), **others)
+        recipe = Recipe(source, target, threads, precision, passes, files, check)
+        return command(recipe=recipe, **others)
 
     return wrapped  # pyright: ignore[reportReturnType]
 

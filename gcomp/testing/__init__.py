@@ -12,6 +12,7 @@ from ..diagnostics import UnsupportedError
 
 if TYPE_CHECKING:
     from .case import Case
+    from .checking import checked
     from .counterexample import Counterexample
     from .meaning import Disagreement, same_meaning
     from .passes import PassReport, check_pass
@@ -24,6 +25,7 @@ __all__ = [
     "PassReport",
     "around",
     "check_pass",
+    "checked",
     "dtypes",
     "same_meaning",
     "shapes",
@@ -32,6 +34,7 @@ __all__ = [
 
 _HOMES = {
     "case": ("Case",),
+    "checking": ("checked",),
     "counterexample": ("Counterexample",),
     "meaning": ("Disagreement", "same_meaning"),
     "passes": ("PassReport", "check_pass"),

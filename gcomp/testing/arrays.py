@@ -112,14 +112,21 @@ def tamed(array: Array) -> Array:
 
 
 def special_of(random: Random, type: TensorType) -> Array:
-    """A constant array that rules look for: all 0, -0, 1, -1, infinite or the same, or any other."""
+    """A constant array that rules look for: all 0, -0, 1, -1 or infinite, or nearly, or any other."""
     if type.dtype in (STRING, BOOL):
         return draw_array(random, type)
     choices = [0.0, 1.0, -1.0, 2.0, -0.0, math.inf] if type.dtype.is_float else [0, 1, -1, 2, 3]
     fill = random.choice([None, *choices])
     if fill is None or (fill == -1 and not (type.dtype.is_float or type.dtype.is_signed)):
         return draw_array(random, type)
-    return np.full(type.static_shape, fill).astype(type.dtype.numpy)
+    array = np.full(type.static_shape, fill).astype(type.dtype.numpy)
+    how = random.choice(("same", "same", "balanced", "one"))
+    if array.size > 1 and how != "same":
+        flat = array.reshape(-1)  # one that differs, or two that cancel: rules may look at less than all
+        flat[-1] = 1
+        if how == "balanced" and (type.dtype.is_float or type.dtype.is_signed):
+            flat[0] = -1
+    return array
 
 
 def _counted(count: int, low: float, high: float) -> Array:

@@ -16,6 +16,7 @@ from ..pipeline import Pass
 from ..rewrite import RewritePass
 from .case import Case
 from .counterexample import Counterexample
+from .plugin import REPORTS
 from .strategies import around
 from .trial import Trial, tried
 
@@ -43,6 +44,11 @@ class Tally:
             self.texts.add(case.key)
             self.traits.update(case.traits())
         self.fired += trial.fired
+
+    @property
+    def line(self) -> tuple[str, int, int]:
+        """The rule, its cases, and on how many of them it fired."""
+        return self.rule, self.cases, self.fired
 
     @property
     def rate(self) -> float:
@@ -108,6 +114,7 @@ def _searched(
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=SLOW,
     )
+    REPORTS.append((one.name, tally))
     try:
         smallest = find(cases, is_wrong, settings=limits, random=Random(seed))
     except NoSuchExample:

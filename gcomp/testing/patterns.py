@@ -27,15 +27,29 @@ from . import variation
 from .arrays import special_of
 from .case import Case, case_of
 from .samples import Change, arguments, cone, planted, remade, samples_of
-from .variation import ALL, TYPES, Variation, attempted, emptied, is_fit, narrowed, symbolic, varied
+from .variation import (
+    ALL,
+    TYPES,
+    Variation,
+    attempted,
+    emptied,
+    is_fit,
+    narrowed,
+    symbolic,
+    varied,
+    with_constant,
+)
 
 STEPS = 80
 """Probes of a rule before a new start."""
 
-STARTS = 96
+STARTS = 64
 """New starts before a rule counts as one that never fires."""
 
-PATTERNS = 16
+PATIENCE = 6
+"""How many times as many probes a rule gets that no graph was found for."""
+
+PATTERNS = 12
 """Patterns of a rule from which cases are varied."""
 
 
@@ -89,11 +103,14 @@ def grown(random: Random, rule: Rule, steps: int = STEPS) -> Op | None:
 def patterns(rule: Rule) -> tuple[Op, ...]:
     """Roots, over stand-ins, of graphs on which `rule` fires, simplest first; the same ones every time."""
     found: dict[str, Op] = {}
-    for seed in range(STARTS):
-        root = grown(Random(seed), rule)
-        if root is not None:
-            found.setdefault(str(planted(root)[0]), root)
-        if len(found) == PATTERNS:
+    for steps in (STEPS, PATIENCE * STEPS):
+        for seed in range(STARTS):
+            root = grown(Random(seed), rule, steps)
+            if root is not None:
+                found.setdefault(str(planted(root)[0]), root)
+            if len(found) == PATTERNS:
+                break
+        if found:
             break
     return tuple(sorted(found.values(), key=lambda root: (len(cone(root)), len(str(planted(root)[0])))))
 
@@ -104,7 +121,13 @@ def around(random: Random, rule: Rule, extremes: bool = True) -> Case:
     if not known:
         raise InputError(f"{rule.name}: found no graph on which it fires: {nearest_miss(rule)}")
     root = kept(random, rule, random.choice(known), ALL, random.randrange(5))
-    for variations, chance in ((TYPES, 2), ([symbolic], 3), ([narrowed], 4), ([emptied], 8)):
+    for variations, chance in (
+        (TYPES, 2),
+        ([with_constant], 2),
+        ([symbolic], 3),
+        ([narrowed], 4),
+        ([emptied], 8),
+    ):
         if not random.randrange(chance):
             root = kept(random, rule, root, variations, 2)
     return case_of(random, root, extremes)
@@ -159,7 +182,8 @@ def with_producer(random: Random, root: Op, value: Value, wanted: type[Op]) -> O
         return _accepted(root, producer, Constant(special_of(random, value.type)))
     samples = list(samples_of(wanted))
     random.shuffle(samples)
-    samples.sort(key=lambda sample: sample.results[0].type.rank != value.type.rank)
+    if random.randrange(2):
+        samples.sort(key=lambda sample: sample.results[0].type.rank != value.type.rank)
     for sample in samples[:4]:
         for candidate in _fitted(random, sample, value.type):
             changed = _accepted(root, producer, candidate)

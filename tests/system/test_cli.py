@@ -291,3 +291,32 @@ def test_targets_says_what_is_there() -> None:
     assert facts["targets"]["reference"]["reason"] is None
     assert facts["host"]["cores"] >= 1
     assert re.search(r"^reference +yes +none$", succeed("targets"), re.MULTILINE)
+
+
+def test_check_mode_holds_and_stops_at_a_wrong_rewrite(digits: str, tmp_path: Path) -> None:
+    done = invoke("run", digits, "--dim", "batch=1", "--check")
+    assert done.exit_code == 0
+    assert re.search(r"^check: [1-9]\d* replacements hold$", done.stderr, re.MULTILINE)
+    assert "not checked" not in done.stderr
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text(WRONG_RULE)
+    told = fail("compile", digits, "--dim", "batch=1", "--check", "--pass", wrong, "-o", tmp_path / "m.o")
+    assert "drop_relu_too changes the answer" in told and "v0 = " in told and "from ONNX node" in told
+    unbound = fail("compile", digits, "--check", "-o", tmp_path / "m.o")
+    assert "--check needs all sizes: bind batch by --dim" in unbound
+
+
+WRONG_RULE = '''
+from gcomp import RewritePass, rewrite
+from gcomp.ir import Value
+from gcomp.ops import Relu
+
+
+@rewrite
+def drop_relu_too(relu: Relu) -> Value:
+    """Relu(x) -> x"""
+    return relu.x
+
+
+PASS = RewritePass("wrong", [drop_relu_too])
+'''

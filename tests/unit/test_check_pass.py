@@ -100,6 +100,8 @@ def test_a_wrong_answer_is_shown_by_a_program(tmp_path: Path) -> None:
         "-m",
         "gcomp",
         "verify",
+        "--graphs",
+        "500",
         "--pass",
         str(file),
         "--script",
