@@ -70,6 +70,8 @@ class Reshape(SameElements):
         total, free = product(old), [axis for axis, size in enumerate(sizes) if size == -1]
         if len(free) > 1:
             self.fail("at most one -1", shape=wanted)
+        if any(isinstance(size, int) and size < -1 for size in sizes):
+            self.fail("sizes of at least -1", shape=wanted)
         for axis in free:
             rest = product(size for size in sizes if size != -1)
             if rest == 0:

@@ -19,6 +19,7 @@ from gcomp.ops import (
     QuantizeLinear,
     Range,
     Relayout,
+    Reshape,
     Resize,
 )
 from gcomp.tolerance import LADDER
@@ -99,6 +100,7 @@ def test_constants_hold_arrays_whatever_they_are_given() -> None:
         (lambda x: Resize(x, None, constant([1.0, np.inf])), "a finite scale"),
         (lambda x: Range(constant(0.0), constant(np.inf), constant(1.0)), "finite bounds"),
         (lambda x: OneHot(Cast(x, 7).result, constant(np.inf), constant([0.0, 1.0])), "a finite depth"),
+        (lambda x: Reshape(x, constant([-3, -4])), "sizes of at least -1"),
         (lambda x: Relayout(x, channels_last(4, 16)), "a layout of the operand's axes"),
     ],
 )
