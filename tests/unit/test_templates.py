@@ -144,6 +144,13 @@ def test_products_of_bfloats(m: int, n: int, k: int, batch: int) -> None:
     check(BfloatMatMul(of(1, k), constant(b)), host(), {1: b})
 
 
+@pytest.mark.skipif(not host().multiplies_bfloats, reason="this processor has no products of bf16")
+@pytest.mark.parametrize(("shape", "n"), [((257, 33), 20), ((2, 301, 40), 50), ((530, 1100), 33)])
+def test_products_of_bfloats_in_blocks_of_rows(shape: tuple[int, ...], n: int) -> None:
+    b = numbers(0, shape[-1], n).astype(ml_dtypes.bfloat16)
+    check(BfloatMatMul(of(*shape), constant(b)), host(), {1: b})
+
+
 @every_processor
 @pytest.mark.parametrize("n", [16, 256, 300, 513, 1024])
 def test_vector_times_matrix(cpu: Cpu, n: int) -> None:

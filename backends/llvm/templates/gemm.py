@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gcomp.diagnostics import OpenSizeError
 from gcomp.dim import Dim
 from gcomp.op import Operator
 from gcomp.ops.linear import Gemm, MatMul
@@ -65,6 +66,13 @@ class Place:
     a: int
     b: int
 
+    @property
+    def count(self) -> int:
+        """The extent as a number. Raises `OpenSizeError` for a symbolic one."""
+        if not isinstance(self.extent, int):
+            raise OpenSizeError(f"a product needs a number of rows, not {self.extent}")
+        return self.extent
+
 
 class Product:
     """The matrix product of one problem."""
@@ -120,9 +128,9 @@ class Product:
             return matrix.T
         return (matrix if op.trans_b else matrix.T) * np.float32(op.alpha)
 
-    def left(self, x: Value, rows: int, step: int) -> tuple[Value, Axis]:
-        """Some rows of the left side, `step` apart, which start at `x`, in elements of the unit."""
-        return x, Axis(rows, rows, step)
+    def left(self, x: Value, rows: Place) -> tuple[Value, Axis]:
+        """Some rows of the left side, which start at `x`, in elements of the unit."""
+        return x, Axis(rows.count, rows.count, rows.a)
 
     def _pack(self) -> Array:
         filters = self.right()[:, :, None, None]
@@ -150,7 +158,7 @@ class Product:
         count = rows.extent if isinstance(rows.extent, int) else BLOCK
         self._tile = choose(self.problem.cpu, count, self.vectors, self.depth)
         pairs = self.columns // (2 * STREAM * self.lanes) if self.packed and rows.extent == 1 else 0
-        self._streamed = 2 * STREAM * pairs
+        self._streamed, self._many = 2 * STREAM * pairs, rows
         return places, rows
 
     def _batches(
@@ -178,7 +186,7 @@ class Product:
     def _rows(self, rows: Place, x: Value, w: Value, epilogue: Epilogue, index: list[Value]) -> None:
         """All rows at once; a symbolic number of them in blocks, what is left in ever smaller ones."""
         if isinstance(rows.extent, int):
-            self._matrix(rows, "0", rows.extent, x, w, epilogue, index)
+            self.matrix(rows, x, w, epilogue, index)
             return
         fn, total = self.fn, self.fn.size(rows.extent)
         start: Value | int = 0
@@ -186,31 +194,23 @@ class Product:
         while size:
 
             def block(first: Value, _: object, size: int = size) -> None:
+                here = list(index)
+                here[rows.axis] = first
                 source = fn.element(x, fn.mul(first, rows.a), "float")
-                self._matrix(rows, first, size, source, w, epilogue, index)
+                self.matrix(Place(rows.axis, size, rows.a, rows.b), source, w, epilogue, here)
 
             fn.loop(start, stop, size, block)
             start, size = stop, size // 2
             stop = fn.add(start, fn.value(f"and i64 {total}, {size}"))
 
-    def _matrix(
-        self,
-        rows: Place,
-        first: Value,
-        count: int,
-        x: Value,
-        w: Value,
-        epilogue: Epilogue,
-        index: list[Value],
-    ) -> None:
-        """One product of matrices: two streams of panels first where it has a single row."""
+    def matrix(self, rows: Place, x: Value, w: Value, epilogue: Epilogue, index: list[Value]) -> None:
+        """The product of some rows, the first at `index`; a single one takes two streams of panels."""
         fn, lanes = self.fn, self.lanes
-        x, row = self.left(x, count, rows.a)
+        x, row = self.left(x, rows)
 
         def place_of(row: Value, column: Value) -> list[Value]:
             here = list(index)
-            here[rows.axis] = fn.add(first, row) if rows.extent != 1 else index[rows.axis]
-            here[-1] = fn.mul(column, lanes)
+            here[rows.axis], here[-1] = fn.add(index[rows.axis], row), fn.mul(column, lanes)
             return here
 
         def initial(row: Value, count: int, column: Value, vectors: int) -> list[Value]:
@@ -256,7 +256,7 @@ class Product:
         """A right side known only at run time, as it lies; packed where rows share a few cache sets."""
         fn, lanes, step = self.fn, self.lanes, self.b.strides[-2]
         aliased = step * 4 % ALIASED == 0 and self.columns % lanes == 0
-        aliased = aliased and isinstance(rows.extent, int) and rows.extent >= WORTH_PACKING
+        aliased = aliased and isinstance(self._many.extent, int) and rows.count >= WORTH_PACKING
         if not aliased:
             return Weights(w, step, lanes, 4, self.columns)
         type, size = vector("float", lanes), self.depth * lanes
