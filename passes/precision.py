@@ -9,10 +9,13 @@ import ml_dtypes
 from gcomp.diagnostics import InputError
 from gcomp.ir import Graph, Value
 from gcomp.op import Constant
-from gcomp.ops import BfloatGemm, BfloatMatMul, Gemm, MatMul
+from gcomp.ops import BfloatConv, BfloatGemm, BfloatMatMul, Conv, Gemm, MatMul
 from gcomp.precision import PRECISIONS, demand
 from gcomp.rewrite import RewritePass, constant, require, rewrite
 from gcomp.types import F32
+
+FEWEST = 16
+"""Channels below which a convolution stays as it is: it reads images as they come, channel by channel."""
 
 
 @rewrite
@@ -29,6 +32,15 @@ def gemm_in_bfloats(op: Gemm) -> BfloatGemm:
     return BfloatGemm(op.a, in_bfloats(op.b), op.c, beta=op.beta, trans_b=op.trans_b)
 
 
+@rewrite
+def conv_in_bfloats(op: Conv) -> BfloatConv:
+    """Conv(x, w, b) -> BfloatConv(x, w in bf16, b), of constant filters of one tap over images"""
+    channels = op.w.type.shape[1]
+    require(op.kernel == (1, 1) and op.group == 1, "filters of one tap over images")
+    require(isinstance(channels, int) and channels >= FEWEST, f"{FEWEST} channels or more")
+    return BfloatConv(op.x, in_bfloats(op.w), op.b, **{name: getattr(op, name) for name in op.attributes})
+
+
 def in_bfloats(value: Value) -> Value:
     """The constant f32 `value`, rounded."""
     require(value.type.dtype == F32, "f32")
@@ -37,15 +49,15 @@ def in_bfloats(value: Value) -> Value:
     return rounded
 
 
-BFLOATS = RewritePass("precision", [matmul_in_bfloats, gemm_in_bfloats])
+BFLOATS = RewritePass("precision", [matmul_in_bfloats, gemm_in_bfloats, conv_in_bfloats])
 
 
 @dataclass(frozen=True)
 class Precision:
     """Has the graph ask for the precision `mode`, of which backends read it.
 
-    `bf16` also turns products of f32 with constant matrices into those of bf16. Raises `InputError` for a
-    mode that there is not.
+    `bf16` also turns products of f32 with constant matrices into those of bf16, 1x1 convolutions included.
+    Raises `InputError` for a mode that there is not.
     """
 
     name: str = field(default="precision", init=False)

@@ -38,7 +38,7 @@ from .arithmetic import (
     Sub,
     Sum,
 )
-from .bfloat import BfloatGemm, BfloatMatMul
+from .bfloat import BfloatConv, BfloatGemm, BfloatMatMul
 from .concat import Concat, Split, Split_2
 from .conversion import Cast, CastLike, Dropout, Dropout_7, Identity
 from .convolution import Conv, ConvTranspose
@@ -156,6 +156,7 @@ __all__ = [
     "AveragePool",
     "BatchNormalization",
     "BatchNormalization_7",
+    "BfloatConv",
     "BfloatGemm",
     "BfloatMatMul",
     "BitShift",

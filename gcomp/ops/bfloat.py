@@ -11,6 +11,7 @@ from ..ir import Value
 from ..kernel import Kernel, Tensor, cast
 from ..op import Operator, argument, constant, operator
 from ..types import BF16, F32, Array, TensorType
+from .convolution import Conv
 from .linear import Gemm, MatMul
 
 
@@ -87,3 +88,26 @@ class BfloatGemm(Gemm):
         yield cls(of(5, 7), weights(30, 7), of(5, 30), beta=0.5, trans_b=1)
         yield cls(of(6, 4), weights(6, 5), alpha=2.0, trans_a=1)
         yield cls(of(1, 64), weights(10, 64), of(10), trans_b=1)
+
+
+@operator()
+class BfloatConv(Conv):
+    """Conv of `x`, f32 rounded to bf16, and `w`, bf16, in f32; `b` is f32."""
+
+    def check_types(self) -> None:
+        check_bfloats(self, self.x, self.w, self.b)
+
+    def reference(self, x: Array, w: Array, b: Array | None) -> Array:
+        return super().reference(rounded(x), w.astype(np.float32), b)
+
+    def lower(self, k: Kernel, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        return super().lower(k, lower_rounded(k, x), lower_widened(k, w), b)
+
+    @classmethod
+    def samples(cls) -> Iterator[Operator]:
+        def of(*shape: int) -> Value:
+            return argument(TensorType(F32, shape))
+
+        yield cls(of(1, 3, 8, 8), weights(4, 3, 3, 3), of(4))
+        yield cls(of(2, 18, 5, 6), weights(20, 18, 1, 1), of(20))
+        yield cls(of(2, 7, 5, 6), weights(33, 7, 3, 3), pads=(1, 1, 1, 1), strides=(2, 2))

@@ -41,11 +41,16 @@ class Convolution(Operator):
             self.fail("a filter of known size", w=self.w)
         return kernel
 
+    def check_types(self) -> None:
+        """Raises `InferenceError` for element types that do not go together."""
+        dtype = self.x.type.dtype
+        if dtype not in FLOATS or {value.type.dtype for value in self.inputs} != {dtype}:
+            self.fail("operands of one float type", x=self.x, w=self.w, b=self.b)
+
     def check_operands(self) -> None:
         """Raises `InferenceError` for types that fit neither operator."""
         x, w = self.x.type, self.w.type
-        if x.dtype not in FLOATS or {v.type.dtype for v in self.inputs} != {x.dtype}:
-            self.fail("operands of one float type", x=self.x, w=self.w, b=self.b)
+        self.check_types()
         if x.rank < 3 or w.rank != x.rank:
             self.fail("x and w of one rank, 3 or more", x=self.x, w=self.w)
         if self.kernel_shape is not None and tuple(self.kernel_shape) != self.kernel:

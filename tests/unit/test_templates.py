@@ -19,7 +19,7 @@ from gcomp.backends.llvm.templates import overrides, winograd
 from gcomp.backends.llvm.templates.schedule import balanced, choose
 from gcomp.expr import Expr, maximum
 from gcomp.op import Operator, argument, constant
-from gcomp.ops.bfloat import BfloatGemm, BfloatMatMul
+from gcomp.ops.bfloat import BfloatConv, BfloatGemm, BfloatMatMul
 from gcomp.ops.convolution import Conv
 from gcomp.ops.linear import Gemm, MatMul
 from gcomp.ops.pool import AveragePool, GlobalAveragePool, MaxPool
@@ -149,6 +149,25 @@ def test_products_of_bfloats(m: int, n: int, k: int, batch: int) -> None:
 def test_products_of_bfloats_in_blocks_of_rows(shape: tuple[int, ...], n: int) -> None:
     b = numbers(0, shape[-1], n).astype(ml_dtypes.bfloat16)
     check(BfloatMatMul(of(*shape), constant(b)), host(), {1: b})
+
+
+@pytest.mark.skipif(not host().multiplies_bfloats, reason="this processor has no products of bf16")
+@pytest.mark.parametrize(
+    ("x", "filters", "kernel", "strides"),
+    [
+        ((1, 16, 9, 7), 20, (1, 1), (1, 1)),
+        ((2, 37, 6, 5), 33, (1, 1), (2, 2)),
+        ((1, 24, 1, 17), 40, (1, 1), (1, 1)),
+        ((2, 18, 8, 9), 31, (3, 2), (1, 2)),
+    ],
+)
+def test_convolutions_of_bfloats(
+    x: tuple[int, ...], filters: int, kernel: tuple[int, int], strides: tuple[int, int]
+) -> None:
+    w, b = numbers(0, filters, x[1], *kernel).astype(ml_dtypes.bfloat16), numbers(1, filters)
+    pads = tuple(2 * [size // 2 for size in kernel])
+    op = BfloatConv(of(*x), constant(w), constant(b), strides=strides, pads=pads)
+    check(op, host(), {1: w, 2: b}, {0: LAST}, LAST)
 
 
 @every_processor

@@ -16,6 +16,7 @@ from .frame import Frame, is_f32
 from .packing import pack
 from .schedule import choose, lanes_of
 from .tile import Contraction, Weights
+from .unit import FLOATS
 from .windows import axes_of, channels_in_memory, is_channels_last, outer_and_inner
 
 ANCHORS: tuple[type[Operator], ...] = (Conv,)
@@ -37,11 +38,13 @@ def match(problem: Problem) -> Emitted | None:
         return None
     if op.group > 1 and (w.type.static_shape[0] // op.group) % lanes:
         return None
-    return winograd.match(problem, op, x, w.array) or _Convolution(problem, op, x, w.array).emit()
+    return winograd.match(problem, op, x, w.array) or Convolution(problem, op, x, w.array).emit()
 
 
-class _Convolution:
+class Convolution:
     """The convolution of one problem."""
+
+    unit = FLOATS
 
     def __init__(self, problem: Problem, op: Conv, x: View, w: Array) -> None:
         self.problem, self.op, self.w = problem, op, w
@@ -101,7 +104,7 @@ class _Convolution:
         epilogue: Epilogue,
     ) -> None:
         """One group of filters over one image."""
-        fn, lanes = self.fn, self.lanes
+        fn, lanes, x = self.fn, self.lanes, self.image(x)
         first = fn.mul(g, self.filters)
 
         def active(column: Value) -> int:
@@ -136,11 +139,21 @@ class _Convolution:
             weights,
             initial,
             store,
+            self.unit,
         )
         blocks.emit(contraction, self.frame.scratch)
 
+    def image(self, x: Value) -> Value:
+        """One image of the input, which starts at `x`, in elements of the unit."""
+        return x
+
+    def filters_of(self, w: Array) -> Array:
+        """The filters in elements of the unit."""
+        return w
+
     def _pack(self) -> Array:
         """The filters of each group, their taps in the order of the axes."""
-        w = np.swapaxes(self.w, 2, 3) if self.transposed else self.w
+        w = self.filters_of(self.w)
+        w = np.swapaxes(w, 2, 3) if self.transposed else w
         groups = np.split(w, self.group)
         return np.concatenate([pack(part, self.lanes, self.vectors, self.tile) for part in groups])
