@@ -4,7 +4,7 @@
 VENV   ?= .venv
 JOBS   ?= 2
 PYTEST ?=
-EXTRAS ?= ptxas
+EXTRAS ?= ptxas prove
 PY     := $(VENV)/bin/python
 
 # A stamp carries the checksum of what it was installed from, so a changed file means a new stamp.
@@ -21,7 +21,7 @@ BENCH  := $(VENV)/.bench-$(call sum,bench)
 help:  ## show this list
 	@echo "gcomp: make TARGET"
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
-	@echo "Variables: VENV=$(VENV) JOBS=$(JOBS) PYTEST='extra pytest options' EXTRAS='$(EXTRAS)' (of: ptxas tvm)"
+	@echo "Variables: VENV=$(VENV) JOBS=$(JOBS) PYTEST='extra pytest options' EXTRAS='$(EXTRAS)' (of: prove ptxas tvm)"
 
 .PHONY: demo
 demo: $(DEMO)  ## compile a small model, check it against ONNX Runtime, time both

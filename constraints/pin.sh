@@ -17,4 +17,4 @@ trap 'rm -f same.in versions.tmp' EXIT
 pin test.in
 sed -n 's/^\([a-z0-9._-]*==[^ ]*\).*/\1/p' test.txt > versions.tmp
 echo "-c versions.tmp" > same.in
-for set in runtime demo bench ptxas tvm; do pin "$set.in" same.in; done
+for set in runtime demo bench prove ptxas tvm; do pin "$set.in" same.in; done

@@ -30,6 +30,7 @@ DOORS = {
     "llvmlite": ("gcomp.backends.llvm",),
     "tvm": ("gcomp.backends.tvm",),
     "hypothesis": ("gcomp.testing",),
+    "z3": ("gcomp.testing.proof",),
 }
 
 LONGEST = 400
@@ -318,6 +319,7 @@ def test_a_floor_breach_is_noticed(importer: str, statement: str, complaint: str
         ("gcomp.backends.llvm.emit", "from llvmlite import binding", True),
         ("gcomp.backends.llvmish", "from llvmlite import binding", False),
         ("gcomp.testing.strategies", "import hypothesis", True),
+        ("gcomp.testing.strategies", "import z3", False),
         ("gcomp.rewrite", "if x:\n    from hypothesis import given", False),
         ("gcomp.rewrite", "import onnxruntime", True),
     ],

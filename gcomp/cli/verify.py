@@ -16,6 +16,8 @@ from .report import progress, report
 if TYPE_CHECKING:
     from ..data import Sample
     from ..ir import Graph
+    from ..pipeline import Pass
+    from ..testing.proof import Proof
     from ..verify import Verification
 
 
@@ -35,6 +37,7 @@ JUDGE = "ONNX Runtime"
 @click.option(
     "--graphs", type=click.IntRange(1), default=200, show_default=True, help="Random graphs for each rule."
 )
+@click.option("--prove", is_flag=True, help="Also try to prove each rule, by z3, over small shapes.")
 @click.option(
     "--script",
     type=click.Path(path_type=Path),
@@ -49,6 +52,7 @@ def command(
     samples: int,
     tolerance: str | None,
     graphs: int,
+    prove: bool,
     script: Path | None,
     as_json: bool,
 ) -> None:
@@ -65,7 +69,7 @@ def command(
     if not recipe.source.is_given:
         if not recipe.files:
             raise click.UsageError("verify takes MODEL, or --pass FILE to test that pass on random graphs")
-        context.exit(_on_random_graphs(recipe.files, graphs, data.seed, tolerance, script, as_json))
+        context.exit(_on_random_graphs(recipe.files, graphs, data.seed, tolerance, prove, script, as_json))
     rung = tolerance_for(recipe.precision, tolerance)
     graph = recipe.source.graph()
     drawn = dataclasses.replace(data, count=samples).samples(list(ports(graph)[0]), graph)
@@ -95,7 +99,13 @@ def command(
 
 
 def _on_random_graphs(
-    files: Sequence[Path], graphs: int, seed: int, tolerance: str | None, script: Path | None, as_json: bool
+    files: Sequence[Path],
+    graphs: int,
+    seed: int,
+    tolerance: str | None,
+    prove: bool,
+    script: Path | None,
+    as_json: bool,
 ) -> int:
     """Tests each pass on random graphs; the exit status."""
     from ..files import replacing
@@ -119,8 +129,24 @@ def _on_random_graphs(
             report(as_json, facts, [str(wrong), "", f"A program that shows it: {shown}"])
             return 1
         facts["rules"] = [tally.facts() for tally in found.tallies]
-        report(as_json, facts, [str(found)])
+        lines = [str(found)]
+        if prove:
+            with progress(f"proving {one.name}"):
+                proofs = _proofs(one)
+            facts["proofs"] = [dataclasses.asdict(proof) for proof in proofs]
+            lines += [f"{proof.rule}: {proof}" for proof in proofs]
+            if any(proof.verdict == "wrong" for proof in proofs):
+                report(as_json, facts | {"holds": False}, lines)
+                return 1
+        report(as_json, facts, lines)
     return 0
+
+
+def _proofs(one: Pass) -> list[Proof]:
+    from ..rewrite import RewritePass
+    from ..testing.proof import prove
+
+    return [prove(rule) for rule in one.rules] if isinstance(one, RewritePass) else []
 
 
 def _target(recipe: Recipe, graph: Graph, samples: list[Sample], rung: str) -> tuple[Verification, list[str]]:
