@@ -46,7 +46,8 @@ def choose_opsets(ops: Sequence[Op], source: Mapping[str, int], fixed: int | Non
             origin=dict.fromkeys(name for op in foreign for name in op.origin),
         )
     if fixed is not None and opsets[""] > fixed:
-        late = {f"{op.kind} ({version})" for op, version in pairs if op.domain == "" and version > fixed}
+        alone = [(op, needed_opset(op, fixed)) for op in written if op.domain == ""]
+        late = {f"{op.kind} ({version})" for op, version in alone if version > fixed}
         raise UnsupportedError(f"opset {fixed} is too old for: {', '.join(sorted(late))}")
     return opsets
 

@@ -14,7 +14,7 @@ from gcomp.evaluate import evaluate
 from gcomp.ir import Graph, Value
 from gcomp.lift import lift
 from gcomp.op import Constant, Operator, constant, operators
-from gcomp.ops import Add, Group, MatMul, Relayout, Relu, Split
+from gcomp.ops import Add, Clip, Dropout, Group, MatMul, Relayout, Relu, Split
 from gcomp.ops.superseded import Superseded
 from gcomp.save import save_onnx
 from gcomp.testing.samples import planted
@@ -144,6 +144,20 @@ def test_the_opset_is_raised_only_where_an_operator_needs_it():
     assert save_onnx(lift(model("Relu")), opset=15).opset_import[0].version == 15
     with pytest.raises(UnsupportedError, match=r"opset 10 is too old for: Clip \(11\)"):
         save_onnx(lift(model("Clip", min=0.0)), opset=10)
+
+
+def test_only_operators_that_are_too_new_are_named():
+    graph = graph_with()
+    clipped = graph.add(Clip(graph.add(Relu(graph.inputs[0])).result, constant(np.float32(0.0))))
+    with pytest.raises(UnsupportedError, match=r"opset 10 is too old for: Clip \(11\)$"):
+        save_onnx(finish(graph, clipped.result), opset=10)
+
+
+def test_optional_outputs_that_nobody_reads_are_left_out():
+    graph = graph_with()
+    dropout = graph.add(Dropout(graph.inputs[0], outputs=2))
+    saved = save_onnx(finish(graph, dropout.results[0]))
+    assert len(saved.graph.node[0].output) == 1
 
 
 def test_forms_of_old_opsets_are_refused():
