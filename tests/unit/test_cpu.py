@@ -1,6 +1,7 @@
 """Processors: options, derived facts, what LLVM is told, and the check at run time."""
 
 import ctypes
+import re
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,18 @@ def test_inline_assembly_for_another_architecture_is_refused() -> None:
     text = 'define void @f() {\n  call void asm sideeffect "nop", ""()\n  ret void\n}\n'
     with pytest.raises(UnsupportedError, match="inline assembly"):
         emit_object(text, from_options({"triple": "aarch64-linux-gnu"}), False)
+
+
+def test_the_check_asks_whether_the_system_saves_vectors_before_it_asks_which() -> None:
+    """XGETBV may only be run where bit 27 of ECX of leaf 1 is set (Intel SDM, volume 1, 14.3)."""
+    text = check_text("f", x86("haswell"))
+    (mask,) = re.findall(r"%leaf\.1\.0\.2\.some = and i32 %leaf\.1\.0\.2, (\d+)", text)
+    assert int(mask) & 1 << 27
+    assert text.index("leaf.1.0.2.some") < text.index("xgetbv")
+
+
+@pytest.mark.parametrize(
+    ("cpu", "generic"), [("x86-64", "x86-64"), ("haswell", "x86-64-v3"), ("sapphirerapids", "x86-64-v4")]
+)
+def test_the_generic_processor_is_the_largest(cpu: str, generic: str) -> None:
+    assert ARCHITECTURES["x86_64"].generic(frozenset(x86(cpu).features)) == generic

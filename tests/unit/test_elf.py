@@ -151,3 +151,9 @@ def test_localise_hides_hidden_symbols_and_nothing_else(triple: str) -> None:
     assert not any(binds[:first_global]) and all(binds[first_global:])
     local = {again.name(symbol) for symbol in again.symbols()[:first_global]}
     assert {"z.hidden", "weak.hidden", "hidden.data", "inner"} <= local
+
+
+@pytest.mark.parametrize("triple", TRIPLES)
+def test_sections_are_aligned_to_powers_of_two(triple: str) -> None:
+    for section in Object(bytearray(data_object(BLOBS, triple))).sections[1:]:
+        assert section.alignment.bit_count() == 1

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gcomp.backends.llvm.cpu import host
 from gcomp.backends.llvm.emit import Function, Value, lane_mask, mangled, number, scalar, vector
+from gcomp.backends.llvm.jit import emit_object
+from gcomp.backends.llvm.vectorize import Evaluator
+from gcomp.diagnostics import BuildError
+from gcomp.expr import Binary, Var, literal
 from gcomp.types import BF16, BOOL, F16, F32, F64, I8, I64, U8, DType
 from tests.functions import loaded, module_text
 
@@ -170,3 +175,21 @@ def test_names_of_types() -> None:
     ]  # fmt: skip
     assert (vector("float", 1), vector("float", 8)) == ("float", "<8 x float>")
     assert (mangled("double", 1), mangled("i8", 16)) == ("f64", "v16i8")
+
+
+def test_text_that_llvm_does_not_take_is_shown() -> None:
+    with pytest.raises(BuildError, match="LLVM does not take the text made for it") as error:
+        emit_object("define void @f() {\n  ret i32 0\n}\n", host(), False)
+    assert "ret i32 0" in str(error.value)
+
+
+def test_indices_that_are_not_negative_are_divided_unsigned() -> None:
+    """Which takes one instruction, where rounding down takes several."""
+    i = Var("i", 40)
+    fn = Function("f", [("i64", "i")], "i64")
+    quotient = Evaluator(fn, {i: "%i"})(Binary("floordiv", i, literal(7), I64))
+    fn.do(f"ret i64 {quotient}")
+    assert "udiv i64 %i, 7" in str(fn) and "sdiv" not in str(fn)
+    below = Function("f", [("i64", "i")], "i64")
+    Evaluator(below, {i: "%i"})(Binary("floordiv", Binary("sub", i, literal(9), I64), literal(7), I64))
+    assert "sdiv" in str(below)

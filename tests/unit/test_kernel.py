@@ -91,12 +91,15 @@ def over_all_indices(make: Callable[..., Expr]) -> Array:
 @example(("lt", ("sub", 0, ("literal", 4)), ("literal", 1)))
 @example(("le", 2, ("literal", 3)))
 @example(("floordiv", 0, ("literal", 0)))
+@example(("floordiv", 0, ("literal", 4)))
+@example(("lt", ("mul", 0, ("literal", -2)), ("literal", 0)))
 def test_simplified_index_arithmetic_is_equal_to_plain(formula: Formula) -> None:
     found = over_all_indices(lambda *axes: built(formula, axes, binary))  # pyright: ignore[reportArgumentType]
     assert np.array_equal(found, over_all_indices(lambda *axes: built(formula, axes, plain)))
 
 
 @given(formula=numbers)
+@example(("mul", 0, ("literal", -3)))
 def test_bounds_hold(formula: Formula) -> None:
     axes = tuple(Var(f"i{axis}", extent) for axis, extent in enumerate(EXTENTS))
     low, high = bounds(built(formula, axes, plain))
@@ -121,7 +124,10 @@ def test_index_arithmetic_gets_simple() -> None:
     assert structure(i >= 5) == structure(Literal_(False, BOOL))
     assert isinstance(i < 4, Binary)
     assert bounds(i * 4 + j) == (0, 19)
-    assert bounds(Var("k", symbol("n"))) == (0, None)
+    k = Var("k", symbol("n"))
+    assert bounds(k) == (0, None)
+    assert bounds(k - i) == (-4, None)
+    assert bounds(i - k) == (None, 4)
 
 
 def test_only_index_arithmetic_is_simplified() -> None:

@@ -11,18 +11,20 @@ from hypothesis import given
 from gcomp.arena import ALIGNMENT, Buffer
 from gcomp.evaluate import evaluate, evaluate_op
 from gcomp.ir import Graph, Value
-from gcomp.op import constant
+from gcomp.op import argument, constant
 from gcomp.ops import (
     Abs,
     Add,
     Concat,
     Flatten,
+    Gemm,
     MatMul,
     Mul,
     Neg,
     Relayout,
     Relu,
     Reshape,
+    Slice,
     Softmax,
     Transpose,
     Unsqueeze,
@@ -186,6 +188,58 @@ def test_pointwise_operands_matter_only_where_they_are(name: str, place: int) ->
             same = (after == before) | ((after != after) & (before != before))
             same.flat[flat] = True
             assert same.all()
+
+
+def test_what_is_read_crosswise_or_backwards_is_not_pointwise() -> None:
+    """Though it has the shape of the result."""
+    x = argument(TensorType(F32, (3, 3)))
+    last, before = constant([-1]), constant([-9])
+    assert pointwise_operands(Neg(x)) == [0]
+    assert pointwise_operands(Transpose(x, (1, 0))) == []
+    assert pointwise_operands(Slice(x, last, before, constant([1]), last)) == []
+
+
+def test_an_addend_that_is_a_factor_too_is_not_written_over() -> None:
+    weights = np.arange(9, dtype=np.float32).reshape(3, 3)
+
+    def make(x: Value) -> list[Value]:
+        a = Abs(x).result
+        return [Neg(Gemm(a, constant(weights), a).result).result]
+
+    x = np.arange(-4, 5, dtype=np.float32).reshape(3, 3)
+    made = planned(make, (3, 3))
+    assert kinds(made.steps) == ["Abs", "Gemm", "Neg"]
+    assert not made.steps[1].in_place
+    assert np.array_equal(run_planned(made, [x])[0], -(abs(x) @ weights + abs(x)))
+
+
+def test_an_output_in_a_layout_is_not_written_over_before_it_is_returned() -> None:
+    def make(x: Value) -> list[Value]:
+        blocked = Relayout(x, channels_last(4, 4)).result
+        below = Neg(blocked)
+        below.result.type = blocked.type
+        return [blocked, Relayout(below.result).result]
+
+    x = np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2)
+    made = planned(make, (1, 3, 2, 2))
+    assert not any(step.in_place for step in made.steps)
+    for array, expected in zip(run_planned(made, [x]), [x, -x], strict=True):
+        assert np.array_equal(array, expected)
+
+
+def test_a_view_of_a_joined_part_is_neither_dense_nor_made_elsewhere() -> None:
+    """The part lies between others: what reads it flat needs a copy, and the join still needs the part."""
+
+    def make(x: Value) -> list[Value]:
+        a = Abs(x).result
+        flat = Reshape(a, constant([6])).result
+        return [Concat((a, Neg(x).result), 1).result, flat, Neg(flat).result]
+
+    x = np.arange(-3, 3, dtype=np.float32).reshape(2, 3)
+    joined, flat, below = run_planned(planned(make, (2, 3)), [x])
+    assert np.array_equal(joined, np.concatenate([abs(x), -x], 1))
+    assert np.array_equal(flat, abs(x).ravel())
+    assert np.array_equal(below, -abs(x).ravel())
 
 
 def test_views_cost_nothing() -> None:

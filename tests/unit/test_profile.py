@@ -10,7 +10,7 @@ import pytest
 import gcomp
 from gcomp import InputError, RunError, UnsupportedError
 from gcomp.backends.llvm.cpu import host
-from gcomp.backends.llvm.peak import SIZES, limits
+from gcomp.backends.llvm.peak import ITERATIONS, SIZES, Peak, limits
 from gcomp.ir import Graph, Value
 from gcomp.op import Operator, constant
 from gcomp.ops import Add, Gather, MatMul, Relu
@@ -246,3 +246,12 @@ def test_what_has_no_steps_says_so() -> None:
     assert module.steps() == [] and module.memory() is None and module.limits() is None
     with pytest.raises(UnsupportedError, match="step by step"):
         module.trace()
+
+
+def test_the_peak_counts_what_it_multiplies() -> None:
+    """Sums of ones times ones say how often each of them was added to."""
+    peak = Peak(host())
+    peak._numbers[...] = 1
+    peak._call(peak._numbers.ctypes.data)
+    assert (peak._numbers == ITERATIONS).all()
+    assert peak.flops == 2 * peak._numbers.size * ITERATIONS

@@ -57,6 +57,15 @@ def test_the_unit_is_that_of_the_type() -> None:
     assert mismatch(np.array([1.0 + 2.0**-40]), np.array([1.0]), "close")
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16])
+def test_the_unit_is_the_last_place_at_one(dtype: type) -> None:
+    """A bound of 24 units, 16 of its own and 8 of the largest, as `close` allows at 1."""
+    unit = float(ml_dtypes.finfo(dtype).eps)
+    one, edge, beyond = (np.array([1 + n * unit], dtype) for n in (0, 24, 25))
+    assert not mismatch(edge, one, "close")
+    assert mismatch(beyond, one, "close")
+
+
 def test_integers_may_be_a_step_off_only_where_quantized() -> None:
     one, two, three = (np.array([n], np.int8) for n in (1, 2, 3))
     assert not mismatch(two, one, "quantized")

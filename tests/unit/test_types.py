@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gcomp import dim as dims
@@ -38,7 +38,7 @@ def sizes(draw, depth=3):
             return number, lambda values: number
         return dims.symbol(name), lambda values: values[name]
     (a, f), (b, g) = draw(sizes(depth - 1)), draw(sizes(depth - 1))
-    divisor = draw(st.integers(1, 9))
+    divisor, name = draw(st.integers(1, 9)), draw(st.sampled_from(NAMES))
     return draw(
         st.sampled_from(
             [
@@ -46,6 +46,7 @@ def sizes(draw, depth=3):
                 (a - b, lambda values: f(values) - g(values)),
                 (a * b, lambda values: f(values) * g(values)),
                 (a // divisor, lambda values: f(values) // divisor),
+                (a // (dims.symbol(name) * divisor), lambda values: f(values) // (values[name] * divisor)),
                 (dims.ceildiv(a, divisor), lambda values: -(-f(values) // divisor)),
                 (a % divisor, lambda values: f(values) % divisor),
                 (dims.minimum(a, b), lambda values: min(f(values), g(values))),
@@ -55,7 +56,16 @@ def sizes(draw, depth=3):
     )
 
 
+def quotient(lhs: str, rhs: str):
+    """A quotient of two sizes as `sizes` gives it."""
+    whole, part = dims.parse(lhs), dims.parse(rhs)
+    values = lambda size, given: dims.substitute(size, given)  # noqa: E731
+    return whole // part, lambda given: values(whole, given) // values(part, given)
+
+
 @given(sizes(), VALUES)
+@example(quotient("n*batch*3", "n*2"), {"batch": 3, "n": 5, "width_2": 1})
+@example(quotient("n*batch*6", "n*2"), {"batch": 3, "n": 5, "width_2": 1})
 def test_a_size_computes_as_integers_do(size, values):
     dim, integer = size
     assert dims.substitute(dim, values) == integer(values)

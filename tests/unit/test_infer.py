@@ -1,0 +1,89 @@
+"""What operators refuse when they are made, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from gcomp.diagnostics import InferenceError
+from gcomp.dim import Dim, symbol
+from gcomp.ir import Value
+from gcomp.kernel import Compute, Expr, Literal_, Load, Select, inlined
+from gcomp.lowering import lower_op
+from gcomp.op import Operator, argument, constant
+from gcomp.ops import (
+    Conv,
+    Gemm,
+    LpNormalization,
+    MatMul,
+    MaxPool,
+    ReduceSum,
+    Reshape,
+    Softmax,
+)
+from gcomp.types import F32, F64, I8, DType, TensorType
+from tests.samples import native_samples, sample
+
+
+def of(*shape: Dim, dtype: DType = F32) -> Value:
+    return argument(TensorType(dtype, shape))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Reshape(of(2, 3), constant([-1, 4])), "a shape of as many elements"),
+        (lambda: Reshape(of(2, 3), constant([2, 4])), "a shape of as many elements"),
+        (lambda: MaxPool(of(1, 1, 2, 2), (4, 4)), "a window no larger than the padded input"),
+        (lambda: Conv(of(1, 4, 3, 3), of(3, 2, 1, 1), group=2), "w[0] a multiple of 2"),
+        (lambda: Conv(of(1, 4, 3, 3), of(symbol("m"), 4, 1, 1)), "known channels"),
+        (lambda: Gemm(of(2, 2), of(2, 2, dtype=F64)), "operands of one float"),
+        (lambda: Gemm(of(2, 2, dtype=I8), of(2, 2, dtype=I8)), "operands of one float"),
+        (lambda: Gemm(of(2, 2), of(2, 2), of(2, dtype=F64)), "operands of one float"),
+        (lambda: Gemm(of(2, 3), of(3, 4), of(5, 4)), "c to broadcast to f32[2,4]"),
+        (lambda: LpNormalization(of(2, 3), p=3), "p of 1 or 2 and an axis"),
+        (lambda: ReduceSum(of(2, 3), constant([2])), "an axis in [-2, 2)"),
+        (lambda: Softmax(of(2, 3), axis=-3), "an axis in [-2, 2)"),
+    ],
+)
+def test_what_does_not_fit_is_refused(make: Callable[[], Operator], message: str) -> None:
+    with pytest.raises(InferenceError) as error:
+        make()
+    assert message in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("op", "flops"),
+    [
+        (lambda: MatMul(of(5, 7), of(7, 3)), 2 * 5 * 7 * 3),
+        (lambda: MatMul(of(2, 5, 7), of(7, 3)), 2 * 2 * 5 * 7 * 3),
+        (lambda: Gemm(of(7, 5), of(7, 3), trans_a=1), 2 * 5 * 7 * 3),
+        (lambda: Gemm(of(5, 7), of(7, 3), of(3)), 2 * 5 * 7 * 3 + 5 * 3),
+        (lambda: Conv(of(1, 4, 8, 8), of(6, 2, 3, 3), group=2), 2 * (6 * 6 * 6) * (2 * 3 * 3)),
+        (lambda: Conv(of(1, 4, 8, 8), of(6, 4, 1, 1), of(6)), (2 * 4 + 1) * 6 * 8 * 8),
+        (lambda: ReduceSum(of(5, 7), constant([1])), 5 * 7),
+    ],
+)
+def test_products_and_sums_cost_what_they_take(op: Callable[[], Operator], flops: int) -> None:
+    assert op().flops == flops
+
+
+def moves_only(x: Expr) -> bool:
+    match x:
+        case Load() | Literal_():
+            return True
+        case Select(then=then, other=other):
+            return moves_only(then) and moves_only(other)
+        case _:
+            return False
+
+
+@pytest.mark.parametrize(("name", "place"), native_samples())
+def test_what_only_moves_elements_costs_nothing(name: str, place: int) -> None:
+    op = sample(name, place)
+    kernel = lower_op(op)
+    stages = inlined(kernel.stages, lambda tensor: tensor in kernel.results)
+    if all(isinstance(stage, Compute) and moves_only(stage.value) for stage in stages):
+        assert op.flops in (0, np.prod(op.results[0].type.static_shape))
