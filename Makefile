@@ -5,6 +5,7 @@ VENV   ?= .venv
 JOBS   ?= 2
 PYTEST ?=
 EXTRAS ?= ptxas prove
+MUTANTS ?=
 PY     := $(VENV)/bin/python
 
 # A stamp carries the checksum of what it was installed from, so a changed file means a new stamp.
@@ -22,6 +23,7 @@ help:  ## show this list
 	@echo "gcomp: make TARGET"
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
 	@echo "Variables: VENV=$(VENV) JOBS=$(JOBS) PYTEST='extra pytest options' EXTRAS='$(EXTRAS)' (of: prove ptxas tvm)"
+	@echo "           MUTANTS='options of make mutants'"
 
 .PHONY: demo
 demo: $(DEMO)  ## compile a small model, check it against ONNX Runtime, time both
@@ -44,6 +46,10 @@ check: lint test  ## lint, then test
 .PHONY: golden
 golden: $(TEST)  ## rewrite the expected text of the golden tests (then read the diff)
 	@$(PY) -m pytest -q tests/golden --update-golden $(PYTEST)
+
+.PHONY: mutants
+mutants: $(TEST)  ## break the compiler in many small ways; do the tests notice? (docs/mutants.md)
+	@$(PY) -m tests.mutants --jobs $(JOBS) $(MUTANTS)
 
 .PHONY: bench
 bench: $(BENCH)  ## time gcomp beside ONNX Runtime and OpenVINO

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 # `quick` and `ci` draw the same examples every time: a failure there is a failure for everybody.
 # `deep` searches anew on each run and remembers what it found.
@@ -13,6 +13,8 @@ SLOW_HERE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(
     "quick", max_examples=20, derandomize=True, deadline=None, suppress_health_check=SLOW_HERE
 )
+# `mutants` only wants to know whether there is a failure, not the smallest.
+settings.register_profile("mutants", settings.get_profile("quick"), phases=[Phase.explicit, Phase.generate])
 settings.register_profile(
     "ci", max_examples=100, derandomize=True, deadline=None, suppress_health_check=SLOW_HERE, print_blob=True
 )

@@ -1,0 +1,30 @@
+"""What the trials showed, and why mutants that no test can tell from the original are none."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+
+from .trial import Verdict
+
+LEDGER = Path(__file__).with_name("ledger.json")
+EQUIVALENT = Path(__file__).with_name("equivalent.toml")
+
+
+def read() -> dict[str, Verdict]:
+    """The verdict on each mutant by its id, as of the trial: whether its `key` still holds is left open."""
+    return {name: Verdict(**entry) for name, entry in json.loads(LEDGER.read_text("utf-8")).items()}
+
+
+def record(found: dict[str, Verdict | None]) -> None:
+    """Adds verdicts, or takes those that are None away. A mutant has a line, so that changes are seen."""
+    verdicts = {name: verdict for name, verdict in {**read(), **found}.items() if verdict is not None}
+    lines = [f'"{name}": {json.dumps(asdict(verdict))}' for name, verdict in sorted(verdicts.items())]
+    LEDGER.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+
+
+def arguments() -> dict[str, dict[str, str]]:
+    """By id: the `key` of a mutant that is equivalent to the original, and the `argument` for it."""
+    return tomllib.loads(EQUIVALENT.read_text("utf-8"))
