@@ -91,7 +91,8 @@ def is_known(
 def check_slice(part: int, jobs: int) -> int:
     """Tries every `part`th fault by the test that noticed it before; the number that stay unnoticed now."""
     verdicts = ledger.read()
-    chosen = [mutant for mutant in handwritten()[::part] if mutant.id in verdicts]
+    noticed = (mutant for mutant in handwritten() if mutant.id in verdicts and verdicts[mutant.id].killed)
+    chosen = list(noticed)[::part]
     tasks = ((mutant, stages(mutant, verdicts[mutant.id], None, (), 0)) for mutant in chosen)
     missed = 0
     for mutant, verdict in run(tasks, {}, jobs, minutes=30):

@@ -25,9 +25,13 @@ def stages(
 ) -> list[list[str]]:
     """The tests of each trial: what noticed the mutant before, then `first`, then those that reach it.
 
-    Of these as many as take up to `most` seconds without a fault, the cheapest in a trial of their own.
+    What noticed it is tried as it was called, then with all its parameters, whose names may have moved on.
+    Of those that reach it as many as take up to `most` seconds without a fault, the cheapest in a trial of
+    their own.
     """
-    found = [[before.by]] if before is not None and "::" in before.by else []
+    found: list[list[str]] = []
+    if before is not None and "::" in before.by:
+        found = [[name] for name in dict.fromkeys((before.by, before.by.partition("[")[0]))]
     if first:
         found.append(list(first))
     if reach is None:

@@ -180,3 +180,7 @@ def test_sizes_of_a_graph_are_checked_alike(repository: Path) -> None:
         gcomp.compile(graph, shapes={"image": 8})  # pyright: ignore[reportArgumentType]
     with pytest.raises(gcomp.InputError, match=r"shapes\['image'\] must be a tuple of sizes"):
         gcomp.lift(repository / "examples" / "digits.onnx", shapes={"image": 8})  # pyright: ignore
+    with pytest.raises(gcomp.InputError, match=r"input image is f32\[batch,1,8,8\], got \(1, 8\)"):
+        gcomp.compile(graph, shapes={"image": (1, 8)})
+    with pytest.raises(gcomp.InputError, match=r"input image is f32\[batch,1,8,8\], got \(1, 1, 8, 9\)"):
+        gcomp.compile(graph, shapes={"image": (1, 1, 8, 9)})

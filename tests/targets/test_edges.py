@@ -13,9 +13,25 @@ from gcomp.backends.llvm import CUDA
 from gcomp.compiler import optimize
 from gcomp.ir import Graph, Value
 from gcomp.op import constant
-from gcomp.ops import Add, Clip, Concat, Gemm, MatMul, Mul, ReduceSum, Relu, Reshape, Softmax, Transpose
+from gcomp.ops import (
+    Add,
+    Cast,
+    Clip,
+    Concat,
+    Conv,
+    Gemm,
+    MatMul,
+    Max,
+    Min,
+    Mul,
+    ReduceSum,
+    Relu,
+    Reshape,
+    Softmax,
+    Transpose,
+)
 from gcomp.target import Module
-from gcomp.types import F32, I64, Array, DType, TensorType
+from gcomp.types import F16, F32, F64, I8, I64, U8, Array, DType, TensorType
 from tests.emulated_gpu import EmulatedLibrary, emulated
 
 TARGETS = ["llvm", "llvm{templates=off}", "reference", "cuda"]
@@ -176,6 +192,64 @@ def test_integers_pass_through_exactly(target: str) -> None:
     graph = build(lambda x: [Add(x, x).result], (4,), dtype=I64)
     x = np.array([0, -1, 2**62, -(2**63)], np.int64)
     assert np.array_equal(compiled_graph(target, graph)(x)[0], x + x)
+
+
+SPECIAL = np.array([1.0, np.nan, -1.0, 0.0, np.inf, -np.inf, np.nan], np.float32)
+
+
+def test_extremes_propagate_nan(target: str) -> None:
+    module = compiled(target, lambda x, y: [Max((x, y)).result, Min((x, y)).result], (7, 7), (7, 7))
+    x, y = np.meshgrid(SPECIAL, SPECIAL)
+    x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
+    most, least = module(x, y)
+    assert np.array_equal(most, np.maximum(x, y), equal_nan=True)
+    assert np.array_equal(least, np.minimum(x, y), equal_nan=True)
+
+
+def test_floats_saturate_at_the_ends_of_integers(target: str) -> None:
+    ends = [127.0, 127.5, 128.0, 128.5, -128.0, -128.5, -129.0, 255.5, 256.0, 256.5, -0.5, -1.0, 3e9, np.nan]
+    graph = build(lambda x: [Cast(x, I8.code).result, Cast(x, U8.code).result], (14,))
+    signed, unsigned = compiled_graph(target, graph)(np.array(ends, np.float32))
+    whole = np.nan_to_num(np.trunc(np.array(ends)))
+    assert np.array_equal(signed, np.clip(whole, -128, 127))
+    assert np.array_equal(unsigned, np.clip(whole, 0, 255))
+
+
+def test_doubles_are_rounded_to_halves_once(target: str) -> None:
+    """A little more than halfway between two halves, and less than a float can tell from halfway."""
+    x = np.array([1 + 2.0**-11 + 2.0**-40, 1 + 2.0**-11, 1 + 3 * 2.0**-11 - 2.0**-40] * 6)
+    graph = build(lambda x: [Cast(x, F16.code).result], (18,), dtype=F64)
+    (found,) = compiled_graph(target, graph)(x)
+    assert np.array_equal(found, x.astype(np.float16))
+
+
+def test_batches_inside_another_value_are_products_of_their_own(target: str) -> None:
+    """The left sides lie between others, further apart than their rows are long."""
+    weights = seeded(4, 5)
+
+    def make(x: Value, y: Value) -> list[Value]:
+        part = Relu(x).result
+        return [Concat((part, y), 1).result, MatMul(part, constant(weights)).result]
+
+    x, y = seeded(2, 3, 4), seeded(2, 6, 4)
+    joined, product = compiled(target, make, (2, 3, 4), (2, 6, 4))(x, y)
+    assert np.array_equal(joined, np.concatenate([np.maximum(x, 0), y], 1))
+    np.testing.assert_allclose(product, np.maximum(x, 0) @ weights, rtol=1e-5, atol=1e-5)
+
+
+def test_a_convolution_of_a_single_row(target: str) -> None:
+    """The row is known when compiling, and with it the taps that lie in the input."""
+    weights = seeded(16, 16, 3, 3)
+
+    def make(x: Value) -> list[Value]:
+        return [Conv(x, constant(weights), pads=(1, 1, 1, 1)).result]
+
+    x = seeded(1, 16, 1, 20)
+    (found,) = compiled(target, make, (1, 16, 1, 20))(x)
+    around = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)])
+    windows = np.lib.stride_tricks.sliding_window_view(around, (3, 3), (2, 3))
+    expected = np.einsum("nchwij,mcij->nmhw", windows.astype(np.float64), weights)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_two_threads_at_once(target: str) -> None:

@@ -75,6 +75,15 @@ def test_the_oldest_entries_go_first(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1800
 
 
+def test_entries_up_to_the_limit_stay(tmp_path: Path) -> None:
+    Store(tmp_path, limit=10_000).put("entry", bytes(400))
+    size = (tmp_path / "entry").stat().st_size
+    store = Store(tmp_path, limit=3 * size)
+    for name in ("second", "third"):
+        store.put(name, bytes(400))
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
     (tmp_path / ".new-other").write_bytes(bytes(5000))
     Store(tmp_path, limit=2000).put("entry", bytes(400))

@@ -23,8 +23,8 @@ from gcomp.ops import (
     Reshape,
     Softmax,
 )
+from gcomp.testing.samples import native_samples, sample
 from gcomp.types import F32, F64, I8, DType, TensorType
-from tests.samples import native_samples, sample
 
 
 def of(*shape: Dim, dtype: DType = F32) -> Value:

@@ -16,10 +16,24 @@ from gcomp.backends.llvm.jit import emit_object
 from gcomp.backends.llvm.problem import Emitted, View
 from gcomp.dim import symbol
 from gcomp.expand import expanded
+from gcomp.ir import Value
+from gcomp.kernel import Checked, Kernel, Tensor
 from gcomp.lowering import lower_op
 from gcomp.native import ErrorCode, aligned
 from gcomp.op import Operator, argument, constant
-from gcomp.ops import Add, Concat, Gather, MatMul, ReduceSum, Relayout, Relu, Slice, TopK, Transpose
+from gcomp.ops import (
+    Add,
+    Concat,
+    Gather,
+    MatMul,
+    ReduceLogSumExp,
+    ReduceSum,
+    Relayout,
+    Relu,
+    Slice,
+    TopK,
+    Transpose,
+)
 from gcomp.testing.samples import native_samples, sample
 from gcomp.types import F32, I64, Array, Layout, Part, TensorType, channels_last
 from tests.functions import loaded, module_text
@@ -155,6 +169,45 @@ def check_relayout(shape: tuple[int, ...], layout: Layout) -> None:
     assert status == 0
     assert np.array_equal(found[places(view)], given)
     assert not found[padding(view)].any()
+
+
+def test_padding_is_zero_where_nothing_is_a_vector() -> None:
+    """Three channels far apart, which become the first of a block: neither contiguous nor worth crossing."""
+    check_relayout((2, 3, 2, 2), channels_last(4, host().vector_bytes // 4))
+
+
+class _Distance(Operator):
+    """Indices further by 8, checked: no element is loaded through them."""
+
+    x: Value
+
+    def infer(self) -> TensorType:
+        return self.x.type
+
+    def lower(self, k: Kernel, x: Tensor) -> Tensor:
+        return k.compute(self.x.type, lambda i: Checked(x[i] + 8, 8))
+
+
+def test_lanes_that_are_not_there_add_nothing_to_a_row() -> None:
+    """They hold zero, whose exponential is far above those of the row."""
+    row = np.full((3, 37), -5, np.float32)
+    total = ReduceSum(argument(x(3, 37)), constant([1]), keepdims=0)
+    op = ReduceLogSumExp(argument(x(3, 37)), constant([1]), keepdims=0)
+    for reduction, expected in ((total, -185.0), (op, np.log(37.0) - 5)):
+        status, (found,) = run(reduction, row)
+        assert status == 0
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_lanes_that_are_not_there_are_not_checked() -> None:
+    """They hold zero, which 8 further would be out of range."""
+    op = _Distance(argument(TensorType(I64, (21,)), -8, -1))
+    indices = np.arange(21, dtype=np.int64) % 8 - 8
+    assert re.search(r"llvm\.masked\.load", str(emitted(op, host()).function))
+    status, (found,) = run(op, indices)
+    assert status == 0 and np.array_equal(found, indices + 8)
+    indices[20] = 0
+    assert run(op, indices)[0] == ErrorCode.INDEX
 
 
 def test_pointwise_results_in_a_layout_have_zero_padding() -> None:

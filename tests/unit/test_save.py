@@ -185,6 +185,15 @@ def test_groups_dissolve_and_layouts_vanish():
         assert np.array_equal(actual, expected)
 
 
+def test_an_output_in_a_layout_is_written_as_what_it_is_of():
+    graph = graph_with()
+    relu = graph.add(Relu(graph.inputs[0]))
+    blocked = graph.add(Relayout(relu.result, channels_last(2, 16)))
+    saved = save_onnx(finish(graph, graph.add(Relayout(blocked.result)).result))
+    assert [node.op_type for node in saved.graph.node][:1] == ["Relu"]
+    assert np.array_equal(run(saved, {"x": X})[0], np.maximum(X, 0))
+
+
 class Private(Operator):
     """An operator of gcomp's own."""
 
