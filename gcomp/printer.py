@@ -7,11 +7,14 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from .diagnostics import GcompError
 from .literal import array_type, literal, quoted
 
 if TYPE_CHECKING:
     from .ir import Graph, Op, Value
+    from .types import Array
 
 BARE = re.compile(r"[A-Za-z_/][\w./]*", re.ASCII)
 """Names that need no quotes after the `%`."""
@@ -148,7 +151,7 @@ def _default(op: Op, name: str) -> Any:
 
 def _says_its_type(op: Op) -> bool:
     """Whether the operator is nothing but an array of the type of its result."""
-    arrays = [value for value in op.attributes.values() if hasattr(value, "dtype")]
+    arrays: list[Array] = [value for value in op.attributes.values() if isinstance(value, np.ndarray)]
     return (
         len(op.attributes) == len(op.fields())
         and len(op.results) == len(arrays) == 1

@@ -32,8 +32,8 @@ make mutants MUTANTS='--again all lowering core'        # these groups, whatever
 `tests/mutants/ledger.json` keeps what was found, with a hash of the function that each mutant is in: a
 verdict holds until that function changes. A mutant that survives wants a test, or, if nothing that the
 compiler promises tells it from the original, an argument in `tests/mutants/equivalent.toml`. A fault whose
-text is gone makes the tests fail: say in `faults/` where the same mistake would be made now. Every run of
-the tests tries a slice of the faults again.
+text is gone makes the tests fail: say in `tests/mutants/faults/` where the same mistake would be made now.
+Every run of the tests tries a slice of the faults again.
 
 """
 

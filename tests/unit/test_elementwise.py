@@ -184,7 +184,7 @@ def test_where_of_a_comparison_of_sizes_is_known() -> None:
         (lambda f, i: Softmax(f, axis=-3), r"Softmax needs an axis in \[-2, 2\)"),
         (lambda f, i: Clip(f, f), "Clip needs scalar bounds"),
         (lambda f, i: Gelu(f, approximate="cosh"), "Gelu needs approximate"),
-        (lambda f, i: Cast(f, 99), "Cast needs a target type"),
+        (lambda f, i: Cast(f, 99), "Cast needs a type that gcomp has"),
         (lambda f, i: Dropout(f, None, argument(TensorType(BOOL, ()))), "training_mode"),
         (lambda f, i: BatchNormalization(f, f, f, f, f), "BatchNormalization needs a vector"),
         (lambda f, i: LayerNormalization(f, argument(TensorType(F32, (4,)))), "broadcast to x"),

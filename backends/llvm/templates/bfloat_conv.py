@@ -22,7 +22,13 @@ ANCHORS: tuple[type[Operator], ...] = (BfloatConv,)
 def match(problem: Problem) -> Emitted | None:
     """A kernel for a BfloatConv of one group with constant filters between channels-last images."""
     op, x, w, out = problem.anchor, problem.view(0), problem.view(1), problem.results[0]
-    if not problem.cpu.multiplies_bfloats or not isinstance(op, BfloatConv) or x is None or w is None:
+    if (
+        problem.strict
+        or not problem.cpu.multiplies_bfloats
+        or not isinstance(op, BfloatConv)
+        or x is None
+        or w is None
+    ):
         return None
     if w.array is None or w.type.dtype != BF16 or w.type.rank != 4 or op.group != 1:
         return None

@@ -28,7 +28,13 @@ TOGETHER = 256
 def match(problem: Problem) -> Emitted | None:
     """A kernel for BfloatMatMul, or BfloatGemm as it is, of row-major sides, the right one constant."""
     op, a, b = problem.anchor, problem.view(0), problem.view(1)
-    if not problem.cpu.multiplies_bfloats or a is None or b is None or not is_f32(a, *problem.results):
+    if (
+        problem.strict
+        or not problem.cpu.multiplies_bfloats
+        or a is None
+        or b is None
+        or not is_f32(a, *problem.results)
+    ):
         return None
     if b.array is None or b.type.dtype != BF16 or b.type.rank != 2 or 0 in b.type.static_shape:
         return None
