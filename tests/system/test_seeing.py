@@ -11,27 +11,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from gcomp.cli import commands
+from tests.commands import invoke, succeed
 
 
 @pytest.fixture(scope="session")
 def digits(repository: Path) -> str:
     return str(repository / "examples" / "digits.onnx")
-
-
-def invoke(*words: str | Path) -> Result:
-    result = CliRunner().invoke(commands, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def succeed(*words: str | Path) -> str:
-    result = invoke(*words)
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def test_profile_names_each_kernel(digits: str, tmp_path: Path) -> None:
