@@ -20,6 +20,8 @@ from .single import BLOB, copied, empty, in_memory, logical, single
 
 FLUSHED = 96 << 20
 """Bytes streamed through the caches before each run: weights are then out of the caches of this core."""
+OTHERS = 2
+"""Calls with other weights before each: after as many, all but the weights lies as close as it gets."""
 CLOSE = 1e-5
 """Largest error allowed, relative to the largest element."""
 
@@ -42,8 +44,8 @@ class Measured:
 def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
     """Checks the kernel of a row against numpy, then times single calls, weights being out of the caches.
 
-    A call with other weights goes before each, so that all else is in them as far as it fits: code, what
-    feeds and takes the results. Raises `ArithmeticError` for a wrong result, `LookupError` where no template
+    Calls with other weights go before each, as in a network that runs over and over: code, what feeds and takes
+    the results are then in the caches as far as they fit. Raises `ArithmeticError` for a wrong result, `LookupError` where no template
     takes the row.
     """
     problem, arrays, expected = row.make(cpu)
@@ -67,7 +69,8 @@ def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
     for _ in range(runs):
         if cold:
             flush.sum()
-        other()
+        for _ in range(OTHERS):
+            other()
         before = best()
         start = time.perf_counter()
         call()
