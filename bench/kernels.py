@@ -44,9 +44,9 @@ class Measured:
 def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
     """Checks the kernel of a row against numpy, then times single calls, weights being out of the caches.
 
-    Calls with other weights go before each, as in a network that runs over and over: code, what feeds and takes
-    the results are then in the caches as far as they fit. Raises `ArithmeticError` for a wrong result, `LookupError` where no template
-    takes the row.
+    Calls with other weights go before each, as in a network that runs over and over: code, what feeds and
+    takes the results are then in the caches as far as they fit. Raises `ArithmeticError` for a wrong result,
+    `LookupError` where no template takes the row.
     """
     problem, arrays, expected = row.make(cpu)
     kernel = single(problem)
