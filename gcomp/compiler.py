@@ -15,7 +15,6 @@ from .diagnostics import InputError, OpenSizeError, UnsupportedError
 from .dim import Range, split_ranges
 from .hosted import HostedModule, operators_without_code
 from .ir import Graph
-from .lift import lift
 from .pipeline import Pass, parse_names, parse_pipeline, run_pipeline, with_options
 from .precision import DEFAULT, PRECISIONS, precision_of
 from .specialise import bind, check_ranges, check_sizes, declare
@@ -118,7 +117,7 @@ def _compile(
             stacklevel=3,
         )
         return SpecialisedModule(graph, lambda sizes: build(bind(graph, sizes), dict(timings)), str(error))
-    if key:
+    if key and _is_whole(model):
         target.keep(key, module)
     return module
 
@@ -139,19 +138,23 @@ def _identity(
     path = _path(model)
     if path is not None:
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError:
             return ""  # what is wrong is said when it is lifted
     elif isinstance(model, bytes):
-        data = model
+        digest = hashlib.sha256(model).hexdigest()
     else:
         return ""
-    if EXTERNAL in data:
-        return ""
     name = name or (path.stem if path else "")
-    digest = hashlib.sha256(data).hexdigest()
     bound = [sorted((k, tuple(v)) for k, v in (shapes or {}).items()), sorted((dims or {}).items())]
     return repr((fingerprint(), digest, target, bound, pipeline, name))
+
+
+def _is_whole(model: Model) -> bool:
+    """Whether the bytes of a model tell all of it."""
+    path = _path(model)
+    return EXTERNAL not in (path.read_bytes() if path else model)
 
 
 def _check_precision(target: Target, precision: str) -> None:
@@ -196,6 +199,8 @@ def as_graph(
 ) -> Graph:
     """The graph of a model, with sizes bound. Raises `ModelError`, `InputError`, `UnsupportedError`."""
     if not isinstance(model, Graph):
+        from .lift import lift  # brings in onnx, which modules from the cache do without
+
         return lift(model, shapes=shapes, dims=dims)
     check_sizes(shapes, dims)
     values, ranges = split_ranges(dims or {})
