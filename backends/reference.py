@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from gcomp.diagnostics import InputError
 from gcomp.evaluate import evaluate
 from gcomp.ir import Graph, Value
 from gcomp.op import Constant
+from gcomp.port import check_count
 from gcomp.steps import Event, Trace, facts_of
 from gcomp.target import Module, Target, ports
 from gcomp.types import Array
@@ -28,9 +27,7 @@ class ReferenceModule(Module):
         self.timings: dict[str, float] = {}
 
     def __call__(self, *arrays: Any) -> list[Array]:
-        if len(arrays) != len(self.inputs):
-            names = ", ".join(port.name for port in self.inputs) or "none"
-            raise InputError(f"{self.name}: takes {len(self.inputs)} inputs ({names}), got {len(arrays)}")
+        check_count(self.name, self.inputs, arrays)
         return [result.copy() for result in evaluate(self.graph, [_as_array(array) for array in arrays])]
 
     def trace(self, *arrays: Any) -> Trace:
@@ -49,10 +46,6 @@ class ReferenceModule(Module):
 
         outputs = evaluate(self.graph, [_as_array(array) for array in arrays], keep)
         return Trace([result.copy() for result in outputs], events)
-
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        outputs = evaluate(self.graph, {name: _as_array(array) for name, array in inputs.items()})
-        return {name: result.copy() for name, result in zip(self.graph.output_names, outputs, strict=True)}
 
 
 def _as_array(given: Any) -> Array:

@@ -8,6 +8,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
+from .arguments import checked
 from .compiler import Model, as_graph, compile, optimize
 from .data import Sample, Samples
 from .diagnostics import InputError
@@ -30,6 +31,7 @@ class Quantizer(Pass, Protocol):
         ...
 
 
+@checked
 def quantize(
     model: Model,
     data: str | Path | Iterable[Sample],

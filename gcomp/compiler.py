@@ -5,32 +5,44 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from . import registry
-from .diagnostics import InputError, OpenSizeError, UnsupportedError
+from .arguments import checked
+from .diagnostics import InputError, OpenSizeError, UnsupportedError, warn
 from .dim import Range, split_ranges
 from .hosted import HostedModule, operators_without_code
 from .ir import Graph
 from .pipeline import Pass, parse_names, parse_pipeline, run_pipeline, with_options
 from .precision import DEFAULT, PRECISIONS, precision_of
-from .specialise import bind, check_ranges, check_sizes, declare
+from .specialise import bind, check_ranges, declare
 from .specialised import SpecialisedModule
 from .target import Module, Target
 from .timing import phase
 from .version import fingerprint
 from .watch import Decisions, watching
 
-Model = Any
+
+@runtime_checkable
+class ModelProto(Protocol):
+    """An `onnx.ModelProto`, told by what it can do: its module takes long to load."""
+
+    @property
+    def graph(self) -> Any: ...
+
+    def SerializeToString(self) -> bytes: ...
+
+
+Model = str | os.PathLike[str] | bytes | ModelProto | Graph
 """A path, the bytes of an ONNX file, an `onnx.ModelProto`, or a `Graph`."""
 
 EXTERNAL = b"location"
 """Is in every model with weights in other files, as the key of their names: its own bytes do not tell all."""
 
 
+@checked
 def compile(
     model: Model,
     target: str | Target = "llvm",
@@ -52,7 +64,6 @@ def compile(
     Raises `GcompError`: a `ModelError` for a bad file, an `UnsupportedError` listing all that cannot be
     compiled, an `InputError` for arguments that do not fit.
     """
-    check_sizes(shapes, dims)
     if threads != 1:
         raise UnsupportedError(f"compile: threads={threads}: modules run on one thread; more will come")
     if precision not in PRECISIONS:
@@ -88,7 +99,7 @@ def _compile(
     if target.is_native and (missing := operators_without_code(graph)):
         if not host_steps:
             raise UnsupportedError(_listing(missing))
-        warnings.warn(_listing(missing), stacklevel=3)
+        warn(_listing(missing))
 
     def part(graph: Graph, name: str) -> Module:
         _check_precision(target, precision_of(graph))
@@ -112,10 +123,7 @@ def _compile(
         module = build(graph, timings)
     except OpenSizeError as error:
         listed = ", ".join(graph.symbols())
-        warnings.warn(
-            f"one code for all values of {listed} is not possible, each new one is compiled: {error}",
-            stacklevel=3,
-        )
+        warn(f"one code for all values of {listed} is not possible, each new one is compiled: {error}")
         return SpecialisedModule(graph, lambda sizes: build(bind(graph, sizes), dict(timings)), str(error))
     if key and _is_whole(model):
         target.keep(key, module)
@@ -154,7 +162,7 @@ def _identity(
 def _is_whole(model: Model) -> bool:
     """Whether the bytes of a model tell all of it."""
     path = _path(model)
-    return EXTERNAL not in (path.read_bytes() if path else model)
+    return EXTERNAL not in (path.read_bytes() if path else cast(bytes, model))
 
 
 def _check_precision(target: Target, precision: str) -> None:
@@ -179,6 +187,7 @@ def with_precision(passes: str | Sequence[Pass], precision: str) -> str | Sequen
     return f"{first},{passes}" if is_text else [*parse_pipeline(first), *passes]
 
 
+@checked
 def optimize(graph: Graph, passes: str | Sequence[Pass]) -> Graph:
     """A copy of `graph` after the passes, given as text or objects. Raises `GcompError`."""
     copy = graph.clone()
@@ -201,8 +210,7 @@ def as_graph(
     if not isinstance(model, Graph):
         from .lift import lift  # brings in onnx, which modules from the cache do without
 
-        return lift(model, shapes=shapes, dims=dims)
-    check_sizes(shapes, dims)
+        return lift(cast(Any, model), shapes=shapes, dims=dims)
     values, ranges = split_ranges(dims or {})
     for name, shape in (shapes or {}).items():
         value = next((value for value in model.inputs if value.name == name), None)
@@ -230,7 +238,7 @@ def _path(model: Model) -> Path | None:
     """Where the model lies, if it is given by its path."""
     if not isinstance(model, (str, os.PathLike)):
         return None
-    return Path(cast("str | os.PathLike[str]", model))
+    return Path(model)
 
 
 def _listing(missing: Sequence[str]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
+import warnings
 from collections.abc import Iterable
 
 
@@ -71,3 +73,12 @@ def raised(error: Exception) -> str:
     place = traceback.extract_tb(error.__traceback__)[-1]
     message = error.message if isinstance(error, GcompError) else str(error)
     return f"{type(error).__name__}: {message} ({place.filename}, line {place.lineno})"
+
+
+def warn(message: str) -> None:
+    """Warns of what the nearest caller outside this package asked for."""
+    depth, frame = 1, inspect.currentframe()
+    package = __name__.partition(".")[0]
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(message, stacklevel=depth)

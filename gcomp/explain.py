@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from . import watch
+from .arguments import checked
 from .compiler import Model, as_graph, compile, parse_target, pipeline_of
 from .ir import Graph
 from .pipeline import Pass, parse_pipeline, run_pipeline
@@ -55,6 +56,7 @@ class Explanation:
     kernels: list[StepFacts] = field(default_factory=list[StepFacts])
 
 
+@checked
 def explain(
     model: Model,
     target: str | Target = "llvm",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from .diagnostics import InputError, UnsupportedError
+from .diagnostics import UnsupportedError
 from .evaluate import evaluate_op
 from .ir import Graph, Op, Value
 from .op import Constant, Operator
+from .port import check_count
 from .steps import Event, Limits, Trace, facts_of
 from .target import Module, ports
 from .types import STRING, Array
@@ -41,7 +42,7 @@ class HostedModule(Module):
     """Runs of native operators as modules of their own, and host operators between them."""
 
     def __init__(self, graph: Graph, build: Callable[[Graph, str], Module], name: str) -> None:
-        self.graph = graph
+        self.name, self.graph = name, graph
         self.inputs, self.outputs = ports(graph)
         self.timings: dict[str, float] = {}
         self.host_steps = [op.origin[0] if op.origin else op.kind for op in graph.ops if not has_code(op)]
@@ -61,8 +62,7 @@ class HostedModule(Module):
                 self._parts.append((module, list(takes), gives))
 
     def __call__(self, *arrays: Any) -> list[Array]:
-        if len(arrays) != len(self.inputs):
-            raise InputError(f"{self.graph.name}: takes {len(self.inputs)} inputs, got {len(arrays)}")
+        check_count(self.name, self.inputs, arrays)
         known: dict[Value, Any] = dict(zip(self.graph.inputs, arrays, strict=True))
         for part, takes, gives in self._parts:
             given = [None if value is None else known[value] for value in takes]
@@ -71,8 +71,7 @@ class HostedModule(Module):
         return [np.array(known[value]) for value in self.graph.outputs]
 
     def trace(self, *arrays: Any) -> Trace:
-        if len(arrays) != len(self.inputs):
-            raise InputError(f"{self.graph.name}: takes {len(self.inputs)} inputs, got {len(arrays)}")
+        check_count(self.name, self.inputs, arrays)
         known: dict[Value, Any] = dict(zip(self.graph.inputs, arrays, strict=True))
         events: list[Event] = []
         begin = time.perf_counter()
@@ -94,12 +93,6 @@ class HostedModule(Module):
     def limits(self) -> Limits | None:
         measured = (part.limits() for part, _, _ in self._parts if isinstance(part, Module))
         return next(measured, None)
-
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        names = self.graph.input_names
-        if set(inputs) != set(names):
-            raise InputError(f"{self.graph.name}: takes inputs {', '.join(names)}, got {', '.join(inputs)}")
-        return dict(zip(self.graph.output_names, self(*(inputs[name] for name in names)), strict=True))
 
 
 def _runs(graph: Graph) -> list[list[Op]]:

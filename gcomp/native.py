@@ -12,8 +12,9 @@ from typing import Any, NoReturn, cast
 
 import numpy as np
 
+from .arguments import checked
 from .diagnostics import BuildError, InputError, RunError
-from .port import Port, Symbol, described, fitting, sizes_of
+from .port import Port, Symbol, check_count, described, fitting, in_order, sizes_of
 from .types import DTYPES, STRING, Array
 
 ABI = 1
@@ -154,13 +155,7 @@ class NativeModule:
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """The outputs by name for the inputs by name. Raises as a call does, and for other names."""
-        names = [port.name for port in self.inputs]
-        if set(inputs) != set(names):
-            raise InputError(
-                f"{self.name}: takes inputs {', '.join(names) or 'none'}, "
-                f"got {', '.join(map(str, inputs)) or 'none'}"
-            )
-        results = self(*(inputs[name] for name in names))
+        results = self(*in_order(self.name, self.inputs, inputs))
         return {port.name: result for port, result in zip(self.outputs, results, strict=True)}
 
     def accept(self, arrays: Sequence[Any]) -> list[Array]:
@@ -169,11 +164,7 @@ class NativeModule:
 
     def shapes(self, arrays: Sequence[Any]) -> Shapes:
         """The shapes of a call with these arrays. Raises `InputError` for symbolic sizes out of range."""
-        if len(arrays) != len(self.inputs):
-            names = ", ".join(port.name for port in self.inputs)
-            raise InputError(
-                f"{self.name}: takes {_count(len(self.inputs), 'input')} ({names}), got {len(arrays)}"
-            )
+        check_count(self.name, self.inputs, arrays)
         if self._static is not None:
             return self._static
         sizes = sizes_of(self.name, self.inputs, self._symbols, arrays)
@@ -270,6 +261,7 @@ def _structs(ports: Sequence[Port]) -> tuple[Any, object]:
     return tensors, (tensors, shapes)
 
 
+@checked
 def load(path: str | os.PathLike[str]) -> NativeModule:
     """The module in a shared object that gcomp wrote. Loading runs its code: load only what you trust.
 

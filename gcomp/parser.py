@@ -11,6 +11,7 @@ from typing import Any, NoReturn, cast
 import numpy as np
 
 from . import dim as dims
+from .arguments import checked
 from .diagnostics import GcompError, ParseError
 from .ir import Graph, Op, Value
 from .literal import array_type, element, float_from_bits, known_array, quoted
@@ -34,6 +35,7 @@ _type = lru_cache(4096)(parse_type)
 Scope = dict[str | int, Value]
 
 
+@checked
 def parse(text: str, constants: Mapping[str, Array] | None = None) -> Graph:
     """The graph that `print_graph` wrote.
 

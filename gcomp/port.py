@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from . import dim as dims
+from .arguments import described as instance
 from .diagnostics import InputError, OpenSizeError
 from .types import Array, DType, dtype_of, shape_of
 
@@ -74,6 +75,25 @@ def sizes_of(
                 f"{symbol.high}, got {symbol.name}={size}"
             )
     return found
+
+
+def in_order(module: str, inputs: Sequence[Port], arrays: Mapping[str, Any]) -> list[Any]:
+    """Arrays by name, in the order of the inputs. Raises `InputError` for others, said of `module`."""
+    names = [port.name for port in inputs]
+    if not isinstance(arrays, Mapping):
+        raise InputError(f"{module}: takes arrays as a dict by input name, got {instance(arrays)}")
+    if set(arrays) != set(names):
+        listed = [", ".join(map(str, one)) or "none" for one in (names, arrays)]
+        raise InputError(f"{module}: takes inputs {listed[0]}, got {listed[1]}")
+    return [arrays[name] for name in names]
+
+
+def check_count(module: str, inputs: Sequence[Port], arrays: Sequence[Any]) -> None:
+    """Raises `InputError`, in the name of `module`, for another number of arrays than of inputs."""
+    if len(arrays) != len(inputs):
+        noun = "input" if len(inputs) == 1 else "inputs"
+        names = ", ".join(port.name for port in inputs) or "none"
+        raise InputError(f"{module}: takes {len(inputs)} {noun} ({names}), got {len(arrays)}")
 
 
 def fitting(module: str, port: Port, given: Any) -> Array:

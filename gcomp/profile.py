@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .compiler import compile
+from .arguments import checked
+from .compiler import Model, compile
 from .data import synthetic
-from .diagnostics import InputError
 from .files import replacing
+from .port import in_order
 from .steps import Limits, StepFacts, Trace
 from .stopwatch import share_done
 from .target import Module
@@ -128,8 +129,9 @@ class Profile:
             file.write(json.dumps(self.chrome_trace()).encode())
 
 
+@checked
 def profile(
-    model: Any,
+    model: Module | Model,
     inputs: Mapping[str, Any] | Sequence[Any] | None = None,
     *,
     seconds: float = 2.0,
@@ -168,10 +170,7 @@ def _arrays(module: Module, inputs: Mapping[str, Any] | Sequence[Any] | None) ->
         inputs = synthetic(module.inputs, graph=module.graph)
     if not isinstance(inputs, Mapping):
         return list(inputs)
-    names = [port.name for port in module.inputs]
-    if set(inputs) != set(names):
-        raise InputError(f"profile: takes inputs {', '.join(names)}, got {', '.join(inputs)}")
-    return [inputs[name] for name in names]
+    return in_order("profile", module.inputs, inputs)
 
 
 def _summary(module: Module, traces: list[Trace], whole: float, limits: Limits | None) -> Profile:

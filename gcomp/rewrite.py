@@ -11,6 +11,7 @@ from types import UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, overload
 
 from . import watch
+from .arguments import checked
 from .diagnostics import GcompError, InferenceError, InputError, RewriteError, raised
 from .ir import Graph, Op, Value, reads
 from .op import Constant, operators
@@ -168,6 +169,7 @@ def probe(rule: Rule, root: Op) -> tuple[Refusal | None, int]:
 class RewritePass:
     """A pass that applies rules wherever they fit, in graph order, until none does."""
 
+    @checked
     def __init__(self, name: str, rules: Iterable[Rule]) -> None:
         self.name, self.rules = name, tuple(rules)
 

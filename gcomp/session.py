@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 
+from .arguments import checked
 from .compiler import compile
-from .diagnostics import InputError
+from .diagnostics import InputError, warn
 from .port import Port
 from .precision import DEFAULT
+from .target import Target
 from .types import Array, DType, dtype_of
 
 PROVIDERS = ("CPUExecutionProvider",)
@@ -38,6 +39,7 @@ class InferenceSession:
     may be shared between threads. Raises `ModelError` and `UnsupportedError` for models it cannot take.
     """
 
+    @checked
     def __init__(
         self,
         path_or_bytes: str | os.PathLike[str] | bytes,
@@ -45,7 +47,7 @@ class InferenceSession:
         providers: Sequence[Any] | None = None,
         provider_options: Sequence[Mapping[str, Any]] | None = None,
         *,
-        target: str = "llvm",
+        target: str | Target = "llvm",
         precision: str = DEFAULT,
         **unknown: Any,
     ) -> None:
@@ -146,7 +148,4 @@ def _warn_of_providers(providers: Sequence[Any]) -> None:
     for provider in providers:
         name = provider if isinstance(provider, str) else provider[0]
         if name not in PROVIDERS:
-            warnings.warn(
-                f"Specified provider {name!r} is not available; gcomp has {', '.join(PROVIDERS)}",
-                stacklevel=3,
-            )
+            warn(f"Specified provider {name!r} is not available; gcomp has {', '.join(PROVIDERS)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from . import dim as dims
@@ -12,20 +12,6 @@ from .ir import Graph, Op, Value
 from .op import Operator
 from .printer import format_op
 from .types import TensorType
-
-
-def check_sizes(shapes: object, dims: object) -> None:
-    """Raises `InputError` where `shapes` is no dict of sequences by input name, or `dims` none by symbol."""
-    for what, given, example in (("shapes", shapes, "{'x': (1, 3)}"), ("dims", dims, "{'batch': 1}")):
-        if given is not None and not isinstance(given, Mapping):
-            raise InputError(f"{what} must be a dict, as {example}, got {_described(given)}")
-    for name, shape in cast("Mapping[str, object]", shapes or {}).items():
-        if not isinstance(shape, Iterable) or isinstance(shape, str | bytes):
-            raise InputError(f"shapes[{name!r}] must be a tuple of sizes, as (1, 3), got {_described(shape)}")
-
-
-def _described(given: object) -> str:
-    return f"{type(given).__name__} {given!r:.60}"
 
 
 def bind(graph: Graph, values: Mapping[str, Dim]) -> Graph:

@@ -9,6 +9,7 @@ from typing import Any
 from .diagnostics import BuildError, InputError
 from .dim import Poly, symbol
 from .ir import Graph
+from .port import check_count
 from .steps import Trace
 from .target import Module, ports
 from .types import Array, shape_of
@@ -25,17 +26,14 @@ class SpecialisedModule(Module):
 
     def __init__(self, graph: Graph, build: Callable[[Mapping[str, int]], Module], reason: str = "") -> None:
         self.graph, self._build, self._reason = graph, build, reason
+        self.name = graph.name
         self.inputs, self.outputs = ports(graph)
         self.host_steps: list[str] = []
         self.timings: dict[str, float] = {}
         self._modules: dict[tuple[int, ...], Module] = {}
 
     def __call__(self, *arrays: Any) -> list[Array]:
-        if len(arrays) != len(self.inputs):
-            names = ", ".join(port.name for port in self.inputs)
-            raise InputError(
-                f"{self.graph.name}: takes {len(self.inputs)} inputs ({names}), got {len(arrays)}"
-            )
+        check_count(self.name, self.inputs, arrays)
         return self.at(*arrays)(*arrays)
 
     def at(self, *arrays: Any) -> Module:
@@ -43,13 +41,6 @@ class SpecialisedModule(Module):
 
     def trace(self, *arrays: Any) -> Trace:
         return self.at(*arrays).trace(*arrays)
-
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        names = self.graph.input_names
-        if set(inputs) != set(names):
-            raise InputError(f"{self.graph.name}: takes inputs {', '.join(names)}, got {', '.join(inputs)}")
-        results = self(*(inputs[name] for name in names))
-        return dict(zip(self.graph.output_names, results, strict=True))
 
     def module(self, *shapes: tuple[int, ...]) -> Module:
         """The module for inputs of these shapes. Raises `InputError` for shapes that do not fit."""

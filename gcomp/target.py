@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 from .diagnostics import BuildError, UnsupportedError
 from .ir import Graph
-from .port import Port
+from .port import Port, in_order
 from .precision import DEFAULT
 from .steps import Limits, Memory, StepFacts, Trace
 from .types import Array
@@ -37,6 +37,7 @@ class Module(ABC):
     are what passes chose for single layers, and why.
     """
 
+    name: str
     inputs: Sequence[Port]
     outputs: Sequence[Port]
     graph: Graph
@@ -48,9 +49,10 @@ class Module(ABC):
     def __call__(self, *arrays: Any) -> list[Array]:
         """The outputs in graph order for the inputs in graph order. Raises `InputError`, `RunError`."""
 
-    @abstractmethod
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """The outputs by name for the inputs by name. Raises `InputError`, `RunError`."""
+        results = self(*in_order(self.name, self.inputs, inputs))
+        return {port.name: result for port, result in zip(self.outputs, results, strict=True)}
 
     @property
     def manifest(self) -> Mapping[str, Any]:

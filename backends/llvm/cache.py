@@ -11,13 +11,12 @@ import stat
 import sys
 import tempfile
 import time
-import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from gcomp.diagnostics import BuildError
+from gcomp.diagnostics import BuildError, warn
 from gcomp.native import aligned
 from gcomp.types import Array
 
@@ -101,7 +100,7 @@ class Store:
                 os.unlink(temporary)
                 raise
         except OSError as error:
-            warnings.warn(f"gcomp's cache {self.folder} cannot be written: {error}", stacklevel=3)
+            warn(f"gcomp's cache {self.folder} cannot be written: {error}")
             return
         self._bytes = self._size() if self._bytes is None else self._bytes + len(head) + len(data)
         if self._bytes > self.limit:
@@ -151,7 +150,7 @@ def _store(setting: str | None) -> Store | None:
     except RuntimeError as error:  # there is no home folder
         folder, problem = None, str(error)
     if folder is None or problem:
-        warnings.warn(f"gcomp compiles without a cache: {folder}: {problem}", stacklevel=3)
+        warn(f"gcomp compiles without a cache: {folder}: {problem}")
         return None
     return Store(folder)
 

@@ -94,6 +94,7 @@ class LLVMModule(Module):
         self, artefact: Artefact, source: Callable[[], tuple[Graph, Program]], timings: dict[str, float]
     ) -> None:
         self.artefact, self.timings = artefact, timings
+        self.name = artefact.name
         self.inputs, self.outputs = artefact.inputs, artefact.outputs
         self.host_steps: list[str] = []
         self._source = source
@@ -117,9 +118,6 @@ class LLVMModule(Module):
     @cached_property
     def _tracer(self) -> Tracer:
         return Tracer(self.program, self.artefact.weights)
-
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        return self._native.run(inputs)
 
     @property
     def graph(self) -> Graph:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -16,7 +16,7 @@ from tvm.target import codegen
 
 from gcomp.diagnostics import BuildError, InputError, OpenSizeError, RunError
 from gcomp.ir import Graph
-from gcomp.port import Port
+from gcomp.port import Port, check_count
 from gcomp.target import Module, ports
 from gcomp.timing import phase
 from gcomp.types import DTYPES, Array, dtype_of
@@ -96,9 +96,7 @@ class TVMModule(Module):
         return self._manifest
 
     def __call__(self, *arrays: Any) -> list[Array]:
-        if len(arrays) != len(self.inputs):
-            names = ", ".join(port.name for port in self.inputs) or "none"
-            raise InputError(f"{self.name}: takes {len(self.inputs)} inputs ({names}), got {len(arrays)}")
+        check_count(self.name, self.inputs, arrays)
         given = [self._fitting(port, array) for port, array in zip(self.inputs, arrays, strict=True)]
         with self._turn:
             try:
@@ -106,15 +104,6 @@ class TVMModule(Module):
             except IndexError as error:
                 raise RunError(f"{self.name}: {_brief(error)}") from error
             return [from_tensor(r, port.dtype) for r, port in zip(results, self.outputs, strict=True)]
-
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        names = [port.name for port in self.inputs]
-        if set(inputs) != set(names):
-            raise InputError(
-                f"{self.name}: takes inputs {', '.join(names) or 'none'}, got {', '.join(inputs) or 'none'}"
-            )
-        results = self(*(inputs[name] for name in names))
-        return {port.name: result for port, result in zip(self.outputs, results, strict=True)}
 
     def save(self, path: str | Path) -> list[Path]:
         """Writes a shared object that only TVM's runtime can run; its name ends in `.tvm.so`.

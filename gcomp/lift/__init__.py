@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto, defs
 
+from ..arguments import checked
 from ..diagnostics import ModelError, UnsupportedError
 from ..dim import Range, split_ranges
 from ..ir import Graph
-from ..specialise import check_sizes
 from .files import read_model
 from .interface import Interface, bound_types, declared_ranges
 from .nodes import Builder, Context, Scope, plain_domain
@@ -22,8 +22,9 @@ __all__ = ["lift"]
 OLDEST_OPSET = 7
 
 
+@checked
 def lift(
-    model: str | Path | bytes | ModelProto,
+    model: str | os.PathLike[str] | bytes | ModelProto,
     shapes: Mapping[str, Sequence[int | None]] | None = None,
     dims: Mapping[str, int | Range] | None = None,
 ) -> Graph:
@@ -36,7 +37,6 @@ def lift(
     all nodes that gcomp has no operator for, `InputError` for sizes that do not fit, `InferenceError` for
     operands that an operator cannot take.
     """
-    check_sizes(shapes, dims)
     proto, folder = read_model(model)
     opsets = _opsets(proto)
     interface = Interface()

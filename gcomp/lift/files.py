@@ -13,15 +13,12 @@ from onnx import ModelProto, TensorProto
 from ..diagnostics import ModelError
 
 
-def read_model(model: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | None]:
+def read_model(model: str | os.PathLike[str] | bytes | ModelProto) -> tuple[ModelProto, Path | None]:
     """The model, and the folder in which its external data may lie. Raises `ModelError`."""
     if isinstance(model, ModelProto):
         return _checked(model, "the model"), None
     if isinstance(model, bytes):
         return _decoded(model, "the model"), None
-    if not isinstance(model, str | os.PathLike):
-        kind = type(model).__name__
-        raise ModelError(f"a model is a path, bytes, an onnx.ModelProto or a Graph, got {kind} {model!r:.60}")
     path = Path(model)
     try:
         data = path.read_bytes()

@@ -69,7 +69,7 @@ def bound_types(
     said: dict[str, str] = {}
 
     def settle(name: str, size: int, source: str) -> None:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        if isinstance(size, bool) or size < 0:
             raise InputError(f"{source}: a size is a whole number, not {size!r}")
         if sizes.setdefault(name, size) != size:
             raise InputError(f"the size {name!r} is {sizes[name]} by {said[name]}, but {size} by {source}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, defs, helper
 
+from ..arguments import checked
 from ..files import replacing
 from ..ir import Graph, Op, Value
 from ..op import Constant, Operator
@@ -27,6 +28,7 @@ SMALL = 1024
 DEFAULT_OPSET = 17
 
 
+@checked
 def save_onnx(graph: Graph, path: str | Path | None = None, opset: int | None = None) -> ModelProto:
     """The graph as an ONNX model, written to `path` if there is one.
 

@@ -248,7 +248,7 @@ def test_open_sizes_are_those_of_the_data(monkeypatch: pytest.MonkeyPatch) -> No
         bisect(graph, "reference", passes="simplify")
     with pytest.raises(InputError, match=r"no data for input x: f32\[n,3\]"):
         bisect(graph, "reference", passes="simplify", data={})
-    with pytest.raises(InputError, match="against is 'reference' or 'onnxruntime', got 'luck'"):
+    with pytest.raises(InputError, match="against must be 'reference' or 'onnxruntime', got str 'luck'"):
         bisect(graph, against="luck")  # pyright: ignore[reportArgumentType]
 
 

@@ -182,7 +182,7 @@ def test_arrays_that_do_not_fit() -> None:
     module = emulated(graph_of(lambda x: Softmax(x).result, f32(2, 3)), "sm_80", EmulatedLibrary())
     with pytest.raises(InputError, match=r"input x0 must be f32\[2,3\], got f32\[3,2\]"):
         module(seeded(3, 2))
-    with pytest.raises(InputError, match="takes 1 inputs, got 2"):
+    with pytest.raises(InputError, match=r"takes 1 input \(x0\), got 2"):
         module(seeded(2, 3), seeded(2, 3))
     with pytest.raises(InputError, match="takes inputs x0, got z"):
         module.run({"z": seeded(2, 3)})

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from gcomp.diagnostics import BuildError, InputError, OpenSizeError, RunError
+from gcomp.diagnostics import BuildError, OpenSizeError, RunError
 from gcomp.files import replacing
 from gcomp.ir import Graph
 from gcomp.native import ErrorCode
 from gcomp.plan import plan
-from gcomp.port import fitting
+from gcomp.port import check_count, fitting
 from gcomp.target import Module, ports
 from gcomp.timing import phase
 from gcomp.types import Array
@@ -50,6 +50,7 @@ class CudaModule(Module):
         self, graph: Graph, program: Program, timings: dict[str, float], device: Callable[[], Driver]
     ) -> None:
         self.graph, self.program, self.timings = graph, program, timings
+        self.name = program.name
         self.inputs, self.outputs = ports(graph)
         self.host_steps: list[str] = []
         self._lock = threading.Lock()
@@ -57,9 +58,8 @@ class CudaModule(Module):
         self._resident: Resident | None = None
 
     def __call__(self, *arrays: Any) -> list[Array]:
-        name, program = self.program.name, self.program
-        if len(arrays) != len(self.inputs):
-            raise InputError(f"{name}: takes {len(self.inputs)} inputs, got {len(arrays)}")
+        name, program = self.name, self.program
+        check_count(name, self.inputs, arrays)
         given = [fitting(name, port, array) for port, array in zip(self.inputs, arrays, strict=True)]
         results = [np.empty(v.type.static_shape, v.type.dtype.numpy) for v in self.graph.outputs]
         with self._lock:
@@ -70,13 +70,6 @@ class CudaModule(Module):
         if code:
             raise RunError(f"{name}: {ErrorCode(code).message} (error {code})")
         return results
-
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        names = [port.name for port in self.inputs]
-        if set(inputs) != set(names):
-            raise InputError(f"{self.program.name}: takes inputs {', '.join(names)}, got {', '.join(inputs)}")
-        results = self(*(inputs[name] for name in names))
-        return {port.name: result for port, result in zip(self.outputs, results, strict=True)}
 
     @property
     def manifest(self) -> Mapping[str, Any]:
