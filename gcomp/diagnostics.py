@@ -68,6 +68,10 @@ class RunError(GcompError):
     """Native code refused to run: an index out of range, a missing CPU feature, no memory."""
 
 
+class CrashError(RunError):
+    """The process died in which something ran."""
+
+
 def raised(error: Exception) -> str:
     """An error that somebody else's code raised: its class, its message and the place."""
     place = traceback.extract_tb(error.__traceback__)[-1]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from .apart import apart
 from .compiler import compile, optimize
 from .data import Sample
 from .diagnostics import GcompError, InputError, ModelError, UnsupportedError
@@ -53,7 +54,7 @@ class ByReference:
 
 @dataclass(frozen=True)
 class Compiled:
-    """By code for a target, after passes."""
+    """By code for a target, after passes, in a process of its own, which the code may end."""
 
     target: Target
     passes: tuple[Pass, ...]
@@ -63,10 +64,13 @@ class Compiled:
         return _call(print_pipeline([cast(Any, self.target)]), self.passes)
 
     def run(self, graph: Graph, sample: Sample) -> list[Array]:
+        def run() -> list[Array]:
+            module = compile(graph, self.target, passes=self.passes)
+            return list(module.run(sample).values())
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that operators run on the host is said when a user compiles
-            module = compile(graph, self.target, passes=self.passes)
-        return list(module.run(sample).values())
+            return apart(run)
 
 
 @dataclass(frozen=True)

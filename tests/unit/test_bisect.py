@@ -1,6 +1,8 @@
 """Faults planted in passes, kernels and references are named, checked again and left in a small model."""
 
 import math
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -257,3 +259,15 @@ def test_the_network_means_what_onnx_runtime_says() -> None:
     sample = {"image": np.random.default_rng(0).standard_normal((1, 4, 6, 6), np.float32)}
     (ours,), (its,) = reference(graph)(sample), ByOnnxRuntime().run(graph, sample)
     np.testing.assert_allclose(ours, its, rtol=1e-3, atol=1e-5)
+
+
+def test_a_kernel_that_ends_the_process_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def deadly(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(Sigmoid, "lower", deadly)
+    found = bisect(network(), passes="")
+    assert found.failure is not None and found.failure.kind == "CrashError"
+    assert "SIGKILL" in found.failure.complaint
+    assert found.culprit is not None and found.culprit.name == "Sigmoid" and found.verified
+    assert found.repro is not None and found.repro.nodes == 1
