@@ -41,7 +41,8 @@ def number(value: float | bool, dtype: DType) -> Value:
 class Function:
     """One function under construction. `value` adds an instruction and names its result.
 
-    `strict`: its floats are the same on every processor, so each operation rounds where it is written.
+    `exact`: each operation on floats rounds where it is written. `strict`: so that they are the same on every
+    processor, where sums of products are fused besides, and in one order.
     """
 
     def __init__(
@@ -51,9 +52,10 @@ class Function:
         returns: str = "void",
         linkage: str = "hidden",
         strict: bool = False,
+        exact: bool = False,
     ) -> None:
         self.name, self.parameters, self.returns = name, list(parameters), returns
-        self.linkage, self.strict = linkage, strict
+        self.linkage, self.strict, self.exact = linkage, strict, exact or strict
         self.functions: list[Function] = []
         self.lines: list[str] = []
         self.declarations: set[str] = set()
@@ -72,8 +74,8 @@ class Function:
 
     @property
     def contract(self) -> str:
-        """The flag by which a product and a sum may become one instruction, with a blank; none if strict."""
-        return "" if self.strict else " contract"
+        """The flag by which a product and a sum may become one instruction, with a blank; none if exact."""
+        return "" if self.exact else " contract"
 
     def value(self, text: str) -> Value:
         self._values += 1

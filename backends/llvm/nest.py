@@ -43,10 +43,11 @@ def emit(
     name: str,
     in_place: bool,
     strict: bool = False,
+    exact: bool = False,
 ) -> Emitted:
     """The kernel as loops over its results; `kernel` is expanded and not yet inlined."""
     stages = staged(kernel)
-    fn = Function(name, [], "i32", strict=strict)
+    fn = Function(name, [], "i32", strict=strict, exact=exact)
     accesses: dict[int, Access] = {}
     arguments: list[Argument] = []
     alias = "" if in_place else " noalias"

@@ -85,6 +85,8 @@ class Problem:
     """Whether sums may be rearranged as Winograd does, which rounds differently from the direct sum."""
     strict: bool = False
     """Whether the result's bits must be the same on every processor: sums in one order, no zeros skipped."""
+    exact: bool = False
+    """Whether each operation of the epilogue rounds where it is written."""
 
     def view(self, operand: int) -> View | None:
         """How the anchor's operand lies in memory."""
@@ -192,6 +194,7 @@ class Epilogue:
                 list(zip(types, names, strict=True)),
                 linkage="internal",
                 strict=self.problem.strict,
+                exact=self.problem.exact,
             )
             pointers = {operand: f"%x{operand}" for operand in self.operands}
             inner = Epilogue(self.problem, fn, pointers, "%y")

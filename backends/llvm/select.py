@@ -9,6 +9,7 @@ from gcomp.ir import Value
 from gcomp.kernel import Compute, Kernel, inlined, walk
 from gcomp.lowering import known_tensor, lower_op, lowered
 from gcomp.op import Constant, Operator, constant_value
+from gcomp.ops import ConvInteger, DequantizeLinear, MatMulInteger, QuantizeLinear
 from gcomp.ops.group import Group
 from gcomp.plan import Step, dense
 from gcomp.plan import View as Place
@@ -21,6 +22,9 @@ from .templates import template_for
 
 NAME = "kernel"
 """What every kernel is called until its name is known, which is made from its text."""
+
+EXACT = (ConvInteger, DequantizeLinear, MatMulInteger, QuantizeLinear)
+"""Operators whose kernels round wherever the references do: a fused sum would go to another step."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +41,26 @@ def select(step: Step, cpu: Cpu, templates: bool, strict: bool = False) -> Selec
     results = [_view(place) for place in step.results]
     if step.op is None:
         return Selection(nest.emit(copying(operands, results), operands, results, cpu, NAME, False), [])
+    exact = _is_exact(step.op)
     if templates:
         problem = _problem(step.op, operands, results, cpu)
         if problem:
-            problem.strict = strict
+            problem.strict, problem.exact = strict, exact
         match = template_for(type(problem.anchor)) if problem else None
         emitted = match(problem) if match and problem else None
         if emitted and problem:
             return Selection(emitted, problem.operands[len(operands) :])
     kernel = expanded(lower_op(step.op))
-    return Selection(nest.emit(kernel, operands, results, cpu, NAME, step.in_place, strict), [])
+    return Selection(nest.emit(kernel, operands, results, cpu, NAME, step.in_place, strict, exact), [])
+
+
+def _is_exact(op: Operator) -> bool:
+    """Whether each bit of `op` follows from its reference: what sums floats does so in any order."""
+    if not isinstance(op, Group):
+        return isinstance(op, EXACT)
+    inner = op.body.ops
+    sums_floats = op.anchor >= 0 and inner[op.anchor].results[0].type.dtype.is_float
+    return not sums_floats and any(isinstance(one, EXACT) for one in inner)
 
 
 def _view(place: Place) -> View:

@@ -14,7 +14,17 @@ from gcomp.backends.llvm.module import LLVMModule
 from gcomp.evaluate import evaluate
 from gcomp.ir import Graph
 from gcomp.op import constant
-from gcomp.ops import Cast, ConvInteger, Flatten, MatMulInteger, MaxPool, QuantizeLinear
+from gcomp.ops import (
+    Add,
+    Cast,
+    ConvInteger,
+    DequantizeLinear,
+    Flatten,
+    MatMulInteger,
+    MaxPool,
+    Mul,
+    QuantizeLinear,
+)
 from gcomp.types import F32, U8, Array, TensorType
 from tests.cross import TRIPLE, cross_program, emulate
 
@@ -29,7 +39,7 @@ pytestmark = pytest.mark.arm
 
 
 def network() -> Graph:
-    """Two convolutions, one of them depthwise, a pool and a product; zero is 128."""
+    """Two convolutions, one of them depthwise with a residual sum, a pool and a product; zero is 128."""
     random, zero = np.random.default_rng(0), constant(128, np.uint8)
 
     def weights(*shape: int) -> Array:
@@ -40,7 +50,10 @@ def network() -> Graph:
     for channels, group in ((20, 1), (20, 20)):
         depth = x.type.static_shape[1] // group
         sums = ConvInteger(x, constant(weights(channels, depth, 3, 3)), zero, group=group, pads=(1, 1, 1, 1))
-        bytes = QuantizeLinear(Cast(sums.result, F32.code).result, constant(700.0), zero)
+        floats = Mul(Cast(sums.result, F32.code).result, constant(1 / 700.3)).result
+        if group > 1:
+            floats = Add(floats, DequantizeLinear(x, constant(0.37), zero).result).result
+        bytes = QuantizeLinear(floats, constant(1.1), zero)
         x = MaxPool(bytes.result, kernel_shape=(2, 2), strides=(2, 2)).results[0]
     flat = Flatten(x).result
     last = graph.add(MatMulInteger(flat, constant(weights(flat.type.static_shape[1], 10)), zero))
@@ -62,4 +75,4 @@ def test_exact_under_qemu(cpu: str, emulated: str, instruction: str, tmp_path: P
     x = np.random.default_rng(1).choice([0, 1, 127, 200, 255], (1, 3, 11, 9)).astype(np.uint8)
     (outcome,) = emulate(cross_program(tmp_path, [(module, [x])], "o"), [(module, [x])], emulated)
     assert (outcome.init, outcome.run) == (0, 0)
-    np.testing.assert_array_equal(outcome.outputs[0], evaluate(network(), [x])[0])
+    np.testing.assert_array_equal(outcome.outputs[0], evaluate(module.graph, [x])[0])

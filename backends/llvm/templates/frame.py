@@ -23,7 +23,7 @@ class Frame:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.fn = Function(KERNEL, [], "i32", strict=problem.strict)
+        self.fn = Function(KERNEL, [], "i32", strict=problem.strict, exact=problem.exact)
         self.arguments: list[Argument] = []
         self._operands: dict[int, Value] = {}
 
