@@ -195,6 +195,11 @@ def constant(value: Any, dtype: Any = None) -> Value:
     return Constant(array).result
 
 
+def single(number: float) -> float:
+    """A float attribute as arithmetic has to take it: ONNX holds it in single precision, also beside f64."""
+    return float(np.float32(number))
+
+
 def constant_value(value: Value | None) -> Array | None:
     """The array of a constant, else None."""
     return value.owner.value if value is not None and isinstance(value.owner, Constant) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gcomp.ir import Value
-from gcomp.op import Constant
+from gcomp.op import Constant, single
 from gcomp.ops import Add, BatchNormalization, Conv, Gemm, Mul, Sub
 from gcomp.rewrite import RewritePass, altered, constant, either_order, made_by, only_user, require, rewrite
 from gcomp.types import Array
@@ -27,7 +27,7 @@ def gemm_batchnorm(norm: BatchNormalization) -> Gemm:
     only_user(norm.x)
     factor, offset = factor_and_offset(norm)
     weights = constant(gemm.b).astype(np.float64)
-    bias = gemm.beta * constant(gemm.c).astype(np.float64) if gemm.c is not None else np.zeros(1)
+    bias = single(gemm.beta) * constant(gemm.c).astype(np.float64) if gemm.c is not None else np.zeros(1)
     return Gemm(
         gemm.a,
         rounded(weights * (factor[:, None] if gemm.trans_b else factor), gemm.b),
@@ -77,8 +77,8 @@ def factor_and_offset(norm: BatchNormalization) -> tuple[Array, Array]:
     scale, bias, mean, variance = (
         constant(value).astype(np.float64) for value in (norm.scale, norm.b, norm.input_mean, norm.input_var)
     )
-    require(bool((variance + norm.epsilon > 0).all()), "the variance must be positive")
-    factor = scale / np.sqrt(variance + norm.epsilon)
+    require(bool((variance + single(norm.epsilon) > 0).all()), "the variance must be positive")
+    factor = scale / np.sqrt(variance + single(norm.epsilon))
     return factor, bias - mean * factor
 
 

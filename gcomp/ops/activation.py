@@ -10,7 +10,7 @@ import numpy as np
 
 from ..ir import Op, Value
 from ..kernel import Expr, Kernel, Tensor, cast, maximum, minimum, select, unary
-from ..op import Operator, argument, constant, operator
+from ..op import Operator, argument, constant, operator, single
 from ..semantics import error_function, logistic
 from ..types import F16, F32, F64, FLOATS, I8, I32, INTEGERS, NUMBERS, Array, TensorType
 from .elementwise import (
@@ -43,10 +43,10 @@ class LeakyRelu(UnaryOperator):
     tolerance = "close"
 
     def formula(self, x: Expr) -> Expr:
-        return select(x < 0.0, x * self.alpha, x)
+        return select(x < 0.0, x * single(self.alpha), x)
 
     def numpy(self, x: Array) -> Array:
-        return np.where(x < 0, x * self.alpha, x)
+        return np.where(x < 0, x * single(self.alpha), x)
 
 
 @operator(onnx="PRelu", since=7)
@@ -95,10 +95,10 @@ class Elu(UnaryOperator):
     tolerance = "close"
 
     def formula(self, x: Expr) -> Expr:
-        return select(x < 0.0, (unary("exp", x) - 1.0) * self.alpha, x)
+        return select(x < 0.0, (unary("exp", x) - 1.0) * single(self.alpha), x)
 
     def numpy(self, x: Array) -> Array:
-        return np.where(x < 0, self.alpha * np.expm1(x), x)
+        return np.where(x < 0, single(self.alpha) * np.expm1(x), x)
 
 
 @operator(onnx="Celu", since=12)
@@ -132,10 +132,11 @@ class Selu(UnaryOperator):
     tolerance = "close"
 
     def formula(self, x: Expr) -> Expr:
-        return select(x > 0.0, x, (unary("exp", x) - 1.0) * self.alpha) * self.gamma
+        negative = (unary("exp", x) - 1.0) * single(self.alpha)
+        return select(x > 0.0, x, negative) * single(self.gamma)
 
     def numpy(self, x: Array) -> Array:
-        return self.gamma * np.where(x > 0, x, self.alpha * np.expm1(x))
+        return single(self.gamma) * np.where(x > 0, x, single(self.alpha) * np.expm1(x))
 
 
 @operator(onnx="HardSigmoid", since=6)
@@ -148,10 +149,10 @@ class HardSigmoid(UnaryOperator):
     tolerance = "close"
 
     def formula(self, x: Expr) -> Expr:
-        return maximum(0.0, minimum(1.0, x * self.alpha + self.beta))
+        return maximum(0.0, minimum(1.0, x * single(self.alpha) + single(self.beta)))
 
     def numpy(self, x: Array) -> Array:
-        return np.clip(x * self.alpha + self.beta, 0.0, 1.0)
+        return np.clip(x * single(self.alpha) + single(self.beta), 0.0, 1.0)
 
 
 @operator(onnx="HardSwish", since=14)
@@ -202,10 +203,10 @@ class ThresholdedRelu(UnaryOperator):
     tolerance = "close"
 
     def formula(self, x: Expr) -> Expr:
-        return select(x > self.alpha, x, 0.0)
+        return select(x > single(self.alpha), x, 0.0)
 
     def numpy(self, x: Array) -> Array:
-        return np.where(x > np.float32(self.alpha), x, 0.0)
+        return np.where(x > single(self.alpha), x, 0.0)
 
 
 @operator(onnx="Shrink", since=9)
@@ -221,12 +222,13 @@ class Shrink(UnaryOperator):
     def formula(self, x: Expr) -> Expr:
         zero = number(0, x.dtype)
         real = x if x.dtype.is_float else cast(x, F32)
-        lower, upper = real + float(self.bias), real - float(self.bias)
-        near = select(real > float(self.lambd), cast(upper, x.dtype), zero)
-        return select(real < -float(self.lambd), cast(lower, x.dtype), near)
+        bias, lambd = single(self.bias), single(self.lambd)
+        near = select(real > lambd, cast(real - bias, x.dtype), zero)
+        return select(real < -lambd, cast(real + bias, x.dtype), near)
 
     def numpy(self, x: Array) -> Array:
-        return np.where(x < -self.lambd, x + self.bias, np.where(x > self.lambd, x - self.bias, 0))
+        bias, lambd = single(self.bias), single(self.lambd)
+        return np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0))
 
     @classmethod
     def samples(cls) -> Iterator[Operator]:
@@ -293,10 +295,10 @@ class Swish(UnaryOperator):
     tolerance = "close"
 
     def formula(self, x: Expr) -> Expr:
-        return x * unary("sigmoid", x if self.alpha == 1 else x * self.alpha)
+        return x * unary("sigmoid", x if self.alpha == 1 else x * single(self.alpha))
 
     def numpy(self, x: Array) -> Array:
-        return x * logistic(self.alpha * x)
+        return x * logistic(single(self.alpha) * x)
 
     @classmethod
     def samples(cls) -> Iterator[Operator]:
@@ -362,7 +364,7 @@ class Clip_6(Superseded):
 
     def upgrade(self) -> Op:
         def bound(value: float) -> Value | None:
-            array = np.array(value, self.x.type.dtype.numpy)
+            array = np.array(single(value), self.x.type.dtype.numpy)
             return constant(array) if math.isfinite(value) and np.isfinite(array) else None
 
         return Clip(self.x, bound(self.min), bound(self.max))

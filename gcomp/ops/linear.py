@@ -9,7 +9,7 @@ import numpy as np
 from ..dim import Dim, product
 from ..ir import Value
 from ..kernel import Expr, Kernel, Tensor, cast, literal, reduce
-from ..op import Operator, argument, constant, operator
+from ..op import Operator, argument, constant, operator, single
 from ..types import (
     F16,
     F32,
@@ -141,9 +141,9 @@ class Gemm(Operator):
     def reference(self, a: Array, b: Array, c: Array | None) -> Array:
         result = np.matmul(widened(a.T if self.trans_a else a), widened(b.T if self.trans_b else b))
         wide = result.dtype  # of integers the operands' own, in which products wrap
-        result = result * np.asarray(self.alpha).astype(wide)
+        result = result * np.asarray(single(self.alpha)).astype(wide)
         if c is not None:
-            result = result + np.asarray(self.beta).astype(wide) * widened(c)
+            result = result + np.asarray(single(self.beta)).astype(wide) * widened(c)
         return result.astype(a.dtype)
 
     def lower(self, k: Kernel, a: Tensor, b: Tensor, c: Tensor | None) -> Tensor:
@@ -159,10 +159,10 @@ class Gemm(Operator):
 
             total = reduce("add", [self.depth], term, zero(sums))
             if self.alpha != 1:
-                total = total * number(self.alpha)
+                total = total * number(single(self.alpha))
             if c is not None:
                 bias = cast(c.broadcast((i, j)), sums)
-                total = total + (bias if self.beta == 1 else bias * number(self.beta))
+                total = total + (bias if self.beta == 1 else bias * number(single(self.beta)))
             return cast(total, type.dtype)
 
         return k.compute(type, element)

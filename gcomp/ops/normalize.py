@@ -9,7 +9,7 @@ import numpy as np
 from ..dim import Dim
 from ..ir import Op, Value
 from ..kernel import Expr, Kernel, Tensor, as_index, binary, cast, reduce, select, unary
-from ..op import Operator, argument, constant, operator
+from ..op import Operator, argument, constant, operator, single
 from ..types import F16, F32, F64, FLOATS, Array, TensorType
 from .elementwise import accumulator, number, one_dtype, widened
 from .reduce import normal_axis
@@ -44,15 +44,15 @@ class BatchNormalization(Operator):
         scale, b, mean, variance = (
             channel_shape(a, max(x.ndim, 2)) for a in (scale, b, input_mean, input_var)
         )
-        factor = scale / np.sqrt(variance + self.epsilon)
+        factor = scale / np.sqrt(variance + single(self.epsilon))
         return (widened(x) * factor + (b - mean * factor)).astype(x.dtype)
 
     def lower(
         self, k: Kernel, x: Tensor, scale: Tensor, b: Tensor, input_mean: Tensor, input_var: Tensor
     ) -> Tensor:
         dtype = accumulator(x.dtype)
-        vector = TensorType(dtype, input_var.shape)
-        deviation = k.compute(vector, lambda *c: unary("sqrt", cast(input_var[c], dtype) + self.epsilon))
+        vector, epsilon = TensorType(dtype, input_var.shape), single(self.epsilon)
+        deviation = k.compute(vector, lambda *c: unary("sqrt", cast(input_var[c], dtype) + epsilon))
         factor = k.compute(vector, lambda *c: cast(scale[c], dtype) / deviation[c])
 
         def element(*index: Expr) -> Expr:
@@ -192,7 +192,8 @@ class LRN(Operator):
             first, end = max(-offset, 0), min(x.shape[1], x.shape[1] - offset)
             if first < end:
                 total[:, first:end] += squares[:, first + offset : end + offset]
-        return (widened(x) / (self.bias + self.alpha / self.size * total) ** self.beta).astype(x.dtype)
+        base = single(self.bias) + single(self.alpha) / self.size * total
+        return (widened(x) / base ** single(self.beta)).astype(x.dtype)
 
     def lower(self, k: Kernel, x: Tensor) -> Tensor:
         dtype = accumulator(x.dtype)
@@ -207,8 +208,9 @@ class LRN(Operator):
             return reduce("add", [self.size], term, 0.0)
 
         def element(*index: Expr) -> Expr:
-            base = total(*index) * (self.alpha / self.size) + self.bias
-            return cast(cast(x[index], dtype) / binary("pow", base, number(self.beta, dtype)), x.dtype)
+            base = total(*index) * (single(self.alpha) / self.size) + single(self.bias)
+            power = binary("pow", base, number(single(self.beta), dtype))
+            return cast(cast(x[index], dtype) / power, x.dtype)
 
         return k.compute(self.result.type, element)
 

@@ -11,7 +11,7 @@ from ..dim import Dim
 from ..ir import Op, Value
 from ..kernel import Expr, Kernel, Tensor, as_index, literal, maximum, minimum, select
 from ..lowering import python_number
-from ..op import Operator, argument, constant, constant_value, known_content, operator
+from ..op import Operator, argument, constant, constant_value, known_content, operator, single
 from ..types import F32, I32, Array, TensorType
 from .index import all_of, axes_of, integer
 from .superseded import Superseded
@@ -149,7 +149,7 @@ class Pad_2(Superseded):
     value: float = 0.0
 
     def upgrade(self) -> Op:
-        value = constant(self.value, self.data.type.dtype.numpy)
+        value = constant(single(self.value), self.data.type.dtype.numpy)
         return Pad(self.data, constant(np.array(self.pads, np.int64)), value, mode=self.mode)
 
     @classmethod

@@ -9,7 +9,7 @@ import numpy as np
 from ..dim import Dim
 from ..ir import Op, Value
 from ..kernel import Expr, Kernel, Tensor, cast, maximum, minimum, select, unary
-from ..op import Operator, argument, constant, known_array, known_content, operator
+from ..op import Operator, argument, constant, known_array, known_content, operator, single
 from ..types import F16, F32, FLOATS, I8, INTEGERS, U8, Array, DType, TensorType
 from .elementwise import accumulator, widened
 from .index import axes_of
@@ -80,7 +80,7 @@ class Resize(Operator):
                     mode=self.mode,
                     transform=self.coordinate_transformation_mode,
                     nearest=self.nearest_mode,
-                    cubic=self.cubic_coeff_a,
+                    cubic=single(self.cubic_coeff_a),
                     exclude=bool(self.exclude_outside),
                     crop=own,
                     antialias=bool(self.antialias),
@@ -144,7 +144,7 @@ class Resize(Operator):
             if beyond is not None:
                 outside = outside | beyond.reshape(-1, *(1,) * (x.ndim - 1 - axis))
         if outside.any():
-            result = np.where(outside, self.extrapolation_value, result)
+            result = np.where(outside, single(self.extrapolation_value), result)
         if x.dtype.kind in "iu":
             limits = np.iinfo(x.dtype)
             result = np.clip(np.trunc(result), limits.min, limits.max)
@@ -172,7 +172,7 @@ class Resize(Operator):
             for axis, sampling in samplings.items():
                 beyond = sampling.is_beyond(index[axis])
                 if beyond is not None:
-                    value = select(beyond, self.extrapolation_value, cast(value, sums))
+                    value = select(beyond, single(self.extrapolation_value), cast(value, sums))
             return cast(value, type.dtype)
 
         return k.compute(type, element)

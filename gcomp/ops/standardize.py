@@ -9,7 +9,7 @@ import numpy as np
 from ..dim import Dim, product
 from ..ir import Op, Value
 from ..kernel import Expr, Kernel, Tensor, as_index, cast, reduce, unary
-from ..op import Operator, argument, constant, operator
+from ..op import Operator, argument, constant, operator, single
 from ..types import F16, F32, F64, FLOATS, Array, DType, TensorType
 from .arithmetic import Mul
 from .elementwise import accumulator, one_dtype, widened
@@ -42,7 +42,7 @@ def moments(
 
 def inverse_root(k: Kernel, variance: Tensor, epsilon: float) -> Tensor:
     """`1 / sqrt(variance + epsilon)`."""
-    return k.compute(variance.type, lambda *o: 1.0 / unary("sqrt", variance[o] + epsilon))
+    return k.compute(variance.type, lambda *o: 1.0 / unary("sqrt", variance[o] + single(epsilon)))
 
 
 @operator(onnx="LayerNormalization", since=17)
@@ -82,7 +82,7 @@ class LayerNormalization(Operator):
     def reference(self, x: Array, scale: Array, b: Array | None) -> tuple[Array, ...]:
         wide, axes = widened(x), tuple(range(self.place, x.ndim))
         mean = np.mean(wide, axis=axes, keepdims=True)
-        inverse = 1 / np.sqrt(np.mean((wide - mean) ** 2, axis=axes, keepdims=True) + self.epsilon)
+        inverse = 1 / np.sqrt(np.mean((wide - mean) ** 2, axis=axes, keepdims=True) + single(self.epsilon))
         value = (wide - mean) * inverse * widened(scale)
         if b is not None:
             value = value + widened(b)
@@ -154,7 +154,7 @@ class RMSNormalization(Operator):
 
     def reference(self, x: Array, scale: Array) -> Array:
         wide, axes = widened(x), tuple(range(self.place, x.ndim))
-        inverse = 1 / np.sqrt(np.mean(wide * wide, axis=axes, keepdims=True) + self.epsilon)
+        inverse = 1 / np.sqrt(np.mean(wide * wide, axis=axes, keepdims=True) + single(self.epsilon))
         return (wide * inverse * widened(scale)).astype(scale.dtype)
 
     def lower(self, k: Kernel, x: Tensor, scale: Tensor) -> Tensor:
@@ -213,7 +213,7 @@ class InstanceNormalization(Operator):
         wide, axes = widened(input), tuple(range(2, input.ndim))
         mean = np.mean(wide, axis=axes, keepdims=True)
         variance = np.mean((wide - mean) ** 2, axis=axes, keepdims=True)
-        value = (wide - mean) / np.sqrt(variance + self.epsilon) * channel_shape(scale, input.ndim)
+        value = (wide - mean) / np.sqrt(variance + single(self.epsilon)) * channel_shape(scale, input.ndim)
         return (value + channel_shape(b, input.ndim)).astype(input.dtype)
 
     def lower(self, k: Kernel, input: Tensor, scale: Tensor, b: Tensor) -> Tensor:
@@ -324,7 +324,7 @@ class GroupNormalization(Operator):
         axes = tuple(range(2, wide.ndim))
         mean = np.mean(wide, axis=axes, keepdims=True)
         variance = np.mean((wide - mean) ** 2, axis=axes, keepdims=True)
-        value = ((wide - mean) / np.sqrt(variance + self.epsilon)).reshape(x.shape)
+        value = ((wide - mean) / np.sqrt(variance + single(self.epsilon))).reshape(x.shape)
         return (value * channel_shape(scale, x.ndim) + channel_shape(bias, x.ndim)).astype(x.dtype)
 
     def lower(self, k: Kernel, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:

@@ -13,11 +13,22 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented
 
+import gcomp
+from gcomp import save_onnx
 from gcomp.ir import Value
-from gcomp.op import Argument, Constant, Operator, constant_value, operators
-from gcomp.testing.samples import array_for
+from gcomp.op import Argument, Constant, Operator, argument, constant_value, operators
+from gcomp.ops import (
+    BatchNormalization,
+    Elu,
+    Gemm,
+    HardSigmoid,
+    LayerNormalization,
+    LeakyRelu,
+    ThresholdedRelu,
+)
+from gcomp.testing.samples import array_for, graph_of
 from gcomp.tolerance import mismatch
-from gcomp.types import BF16, dtype_of
+from gcomp.types import BF16, F64, TensorType, dtype_of
 
 NEWEST = 21  # the opset that all of ONNX Runtime's kernels of the CPU know
 
@@ -166,3 +177,33 @@ def test_reference_agrees_with_onnxruntime(name: str, place: int) -> None:
         if array.dtype == np.float64:  # attributes are of f32, and so are some of their kernels inside
             array, theirs = array.astype(np.float32), theirs.astype(np.float32)
         assert not (wrong := mismatch(array, theirs, op.tolerance)), wrong
+
+
+F64_VECTOR, F64_MATRIX = TensorType(F64, (3,)), TensorType(F64, (4, 3))
+SCALED = {
+    "LeakyRelu": LeakyRelu(argument(F64_MATRIX)),
+    "HardSigmoid": HardSigmoid(argument(F64_MATRIX)),
+    "Elu": Elu(argument(F64_MATRIX), alpha=0.3),
+    "ThresholdedRelu": ThresholdedRelu(argument(F64_VECTOR, 0.1, 0.100000001), alpha=0.1),
+    "Gemm": Gemm(argument(F64_MATRIX), argument(TensorType(F64, (3, 4))), alpha=0.1),
+    "BatchNormalization": BatchNormalization(
+        argument(F64_MATRIX),
+        argument(F64_VECTOR),
+        argument(F64_VECTOR),
+        argument(F64_VECTOR),
+        argument(F64_VECTOR, 0.0, 0.01),
+        epsilon=1e-3,
+    ),
+    "LayerNormalization": LayerNormalization(argument(F64_MATRIX), argument(F64_VECTOR)),
+}
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_a_float_attribute_has_single_precision_beside_doubles(name: str) -> None:
+    """As ONNX holds it: 0.01 is 0.009999999776482582 there."""
+    graph, arrays = graph_of(SCALED[name])
+    model = save_onnx(graph)
+    (expected,) = ReferenceEvaluator(model).run(None, dict(zip(graph.input_names, arrays, strict=True)))
+    for target in ("reference", "llvm", "llvm{templates=off}"):
+        (actual,) = gcomp.compile(model, target)(*arrays)
+        assert not mismatch(actual, np.asarray(expected), "close"), target
