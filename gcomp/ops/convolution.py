@@ -206,7 +206,7 @@ class ConvTranspose(Convolution):
                 first, last = 0, 0
             if wanted is not None:
                 total = maximum(full - wanted, 0)
-                first = floordiv(total + (self.auto_pad == "SAME_LOWER"), 2)
+                first = floordiv(total + (self.auto_pad != "SAME_UPPER"), 2)
                 last = total - first
             sizes.append(wanted if wanted is not None else full - first - last)
             begin.append(first)
@@ -281,6 +281,7 @@ class ConvTranspose(Convolution):
         yield cls(of(1, 2, 4, 4), of(2, 3, 3, 3), auto_pad="SAME_UPPER", strides=(2, 2))
         yield cls(of(1, 2, 4, 4), of(2, 3, 3, 3), auto_pad="VALID", strides=(2, 2))
         yield cls(of(1, 2, 4, 4), of(2, 3, 4, 4), output_shape=(8, 8), strides=(2, 2))
+        yield cls(of(1, 2, 4, 4), of(2, 3, 3, 3), output_shape=(8, 8), strides=(2, 2))
         yield cls(of(1, 2, 9), of(2, 3, 4), of(3), strides=(3,), pads=(1, 2))
         yield cls(of(1, 2, 3, 4, 3), of(2, 2, 2, 3, 2), of(2), strides=(2, 1, 2))
         half = TensorType(F64, (1, 2, 4, 4))
