@@ -94,6 +94,9 @@ class Op:
         self.results = ()
         types = self.infer()
         types = (types,) if isinstance(types, TensorType) else types
+        for type_ in types:
+            if any(isinstance(size, int) and size < 0 for size in type_.shape):
+                raise InferenceError(f"{self.kind} needs a result of sizes of at least 0, got {type_}")
         self.results = tuple(Value(type, self, index) for index, type in enumerate(types))
 
     @classmethod

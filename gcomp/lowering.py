@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from .diagnostics import UnsupportedError
 from .ir import Op, Value
 from .kernel import Expr, Kernel, Tensor, as_index, literal, select
@@ -45,9 +47,9 @@ def known_scalar(k: Kernel, value: Value | None) -> Tensor | None:
 
 
 def known_tensor(k: Kernel, value: Value | None, largest: int = SMALL) -> Tensor | None:
-    """For a constant of 1 to `largest` elements: a tensor of `k` computed from literals. None for others."""
+    """For a constant of up to `largest` elements: a tensor of `k` computed from literals. None for others."""
     array = constant_value(value)
-    if value is None or array is None or not 1 <= array.size <= largest or value.type.dtype == STRING:
+    if value is None or array is None or array.size > largest or value.type.dtype == STRING:
         return None
     dtype = value.type.dtype
     numbers = [literal(python_number(element, dtype), dtype) for element in array.ravel()]
@@ -56,7 +58,7 @@ def known_tensor(k: Kernel, value: Value | None, largest: int = SMALL) -> Tensor
         place: Expr = literal(0)
         for i, size in zip(index, value.type.shape, strict=True):
             place = place * as_index(size) + i
-        chosen: Expr = numbers[-1]
+        chosen: Expr = numbers[-1] if numbers else literal(python_number(np.zeros(()), dtype), dtype)
         for number, expression in reversed([*enumerate(numbers[:-1])]):
             chosen = select(place.eq(number), expression, chosen)
         return chosen

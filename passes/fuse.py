@@ -125,9 +125,12 @@ def is_pointwise(kernel: Kernel) -> bool:
     stage = next((s for s in stages if isinstance(s, Compute) and s.result is result), None)
     if stage is None or len(stages) != len(kernel.results) or not any(kernel.operands):
         return False
-    pending, loads = [stage.value], 0
+    pending, loads, seen = [stage.value], 0, set[int]()
     while pending:
         x = pending.pop()
+        if id(x) in seen:  # what is used in several places is one expression
+            continue
+        seen.add(id(x))
         if isinstance(x, Load):
             if x.tensor not in kernel.operands or x.where is not None or not _broadcasts(x, stage.axes):
                 return False

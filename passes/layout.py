@@ -52,7 +52,7 @@ class ChannelsLast:
                 for value in region.captured():
                     region.replace_captured(value, versions.get(value, None, op))
                 self._assign(region)
-            for value in op.results:
+            for value in op.results if not isinstance(op, Group) else ():
                 value.type = value.type.with_layout(result if value.index == 0 else None)
         graph.outputs = [versions.get(value, None, None) for value in graph.outputs]
         versions.sweep()
@@ -73,7 +73,7 @@ class ChannelsLast:
         blocked = channels_last(4, self.block)
         plain = [None for _ in op.operands]
         if isinstance(op, Group):
-            return [value.type.layout for value in op.body.inputs], op.result.type.layout
+            return [value.type.layout for value in op.body.inputs], None  # its results keep theirs
         if isinstance(op, Conv | ConvInteger) and _is_image(op.result) and self._fills_vectors(op):
             least = None if op.x.type.dtype == F32 else channels_last(4, TOGETHER)
             few = op.x.type.layout in (None, least) and op.group == 1 and _channels(op.x) < self.block // 2

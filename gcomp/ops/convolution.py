@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -226,7 +227,7 @@ class ConvTranspose(Convolution):
             )
         ]
         full = np.zeros((x.shape[0], self.group, filters, *buffer))
-        columns = widened(x).reshape(x.shape[0], self.group, depth, -1)
+        columns = widened(x).reshape(x.shape[0], self.group, depth, math.prod(x.shape[2:]))
         for tap in itertools.product(*map(range, windows.kernel)):
             weights = widened(w[(..., *tap)]).reshape(self.group, depth, filters)
             spread = (weights.swapaxes(1, 2) @ columns).reshape(*full.shape[:3], *x.shape[2:])
@@ -236,7 +237,7 @@ class ConvTranspose(Convolution):
             ]
             full[(..., *places)] += spread
         crop = [slice(first, first + wanted) for first, wanted in zip(begin, sizes, strict=True)]
-        result = full[(..., *crop)].reshape(x.shape[0], -1, *sizes)
+        result = full[(..., *crop)].reshape(x.shape[0], self.group * filters, *sizes)
         if b is not None:
             result = result + widened(b).reshape(-1, *(1,) * (x.ndim - 2))
         return result.astype(x.dtype, copy=False)

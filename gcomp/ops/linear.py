@@ -207,7 +207,21 @@ class MatMulInteger(Operator):
         for value, zero_point in ((self.a, self.a_zero_point), (self.b, self.b_zero_point)):
             if zero_point is not None and zero_point.type.dtype != value.type.dtype:
                 self.fail("zero points of the operand's type", operand=value, zero_point=zero_point)
+            if zero_point is not None and not self.is_spread(zero_point, value):
+                self.fail("one zero point per row of a, per column of b, or for all", zero_point=zero_point)
         return TensorType(I32, product_shape(self, self.a, self.b))
+
+    def is_spread(self, zero_point: Value, operand: Value) -> bool:
+        """Whether `zero_point` has an element for each row or column of `operand`, or one for all."""
+        shape = zero_point.type.shape
+        if zero_point.type.size == 1:
+            return len(shape) <= max(operand.type.rank, 1)
+        if operand is self.a and len(shape) == 1:
+            shape = (*shape, 1)
+        try:
+            return broadcast_shapes(operand.type.shape, shape) == operand.type.shape
+        except ValueError:
+            return False
 
     def reference(self, a: Array, b: Array, a_zero_point: Array | None, b_zero_point: Array | None) -> Array:
         a, b = a.astype(np.int32), b.astype(np.int32)
@@ -294,7 +308,10 @@ class Einsum(Operator):
             output = dots + "".join(once)
         sizes: dict[str, Dim] = {}
         for term, value in zip(spelled, self.inputs_, strict=True):
+            own = dict(zip(term, value.type.shape, strict=True))
             for label, size in zip(term, value.type.shape, strict=True):
+                if own[label] != size:
+                    self.fail(f"one size for {label!r}", first=own[label], second=size)
                 if sizes.setdefault(label, size) == 1:
                     sizes[label] = size
                 elif size not in (1, sizes[label]):

@@ -265,7 +265,8 @@ class GlobalMaxPool(GlobalPool):
     tolerance = "exact"
 
     def reference(self, x: Array) -> Array:
-        return x.max(axis=tuple(range(2, x.ndim)), keepdims=True)
+        least = np.full((*x.shape[:2], *(1,) * (x.ndim - 2)), lowest(self.x.type.dtype), x.dtype)
+        return np.maximum(least, x.max(axis=tuple(range(2, x.ndim)), keepdims=True)) if x.size else least
 
     def lower(self, k: Kernel, x: Tensor) -> Tensor:
         def element(n: Expr, c: Expr, *_: Expr) -> Expr:

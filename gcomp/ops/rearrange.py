@@ -236,6 +236,8 @@ class Trilu(Operator):
     def infer(self) -> TensorType:
         if self.input.type.rank < 2:
             self.fail("matrices", input=self.input)
+        if self.k is not None and (self.k.type.dtype != I64 or self.k.type.size != 1):
+            self.fail("one i64 as k", k=self.k)
         return self.input.type.with_layout(None)
 
     def reference(self, input: Array, k: Array | None = None) -> Array:

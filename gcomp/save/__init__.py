@@ -17,7 +17,7 @@ from ..types import TensorType
 from .opsets import choose_opsets
 from .protos import attribute_protos, onnx_name, tensor_proto, type_proto
 
-__all__ = ["save_onnx"]
+__all__ = ["ModelProto", "save_onnx"]
 
 EXTERNAL_FROM = 3 << 29
 """Bytes of weights, 1.5 GiB, above which they go to a file beside the model, which could not hold 2 GiB."""

@@ -52,6 +52,14 @@ def choose_opsets(ops: Sequence[Op], source: Mapping[str, int], fixed: int | Non
     return opsets
 
 
+def is_expressible(op: Op) -> bool:
+    """Whether some opset has the operator, for its operands, their types and its attributes."""
+    if not isinstance(op, Operator) or not op.onnx:
+        return False
+    version = needed_opset(op, op.since)
+    return version != NEVER and operator_for(op.domain, op.onnx, version) is type(op)
+
+
 def needed_opset(op: Operator, opset: int) -> int:
     """The first version of the operator's domain, from `opset` on, that knows its operands, dtypes and
     attributes.

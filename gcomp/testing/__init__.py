@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .counterexample import Counterexample
     from .meaning import Disagreement, same_meaning
     from .passes import PassReport, check_pass
-    from .strategies import around, dtypes, shapes, tensors
+    from .strategies import around, dtypes, graphs, models, operators, shapes, tensors
 
 __all__ = [
     "Case",
@@ -27,6 +27,9 @@ __all__ = [
     "check_pass",
     "checked",
     "dtypes",
+    "graphs",
+    "models",
+    "operators",
     "same_meaning",
     "shapes",
     "tensors",
@@ -38,7 +41,7 @@ _HOMES = {
     "counterexample": ("Counterexample",),
     "meaning": ("Disagreement", "same_meaning"),
     "passes": ("PassReport", "check_pass"),
-    "strategies": ("around", "dtypes", "shapes", "tensors"),
+    "strategies": ("around", "dtypes", "graphs", "models", "operators", "shapes", "tensors"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING
 
 from ..diagnostics import GcompError
 from ..dim import is_symbol
@@ -18,6 +19,9 @@ from ..specialise import bind
 from ..types import Array
 from .arrays import draw_array, draw_size, tamed
 from .samples import arguments, planted
+
+if TYPE_CHECKING:
+    from ..save import ModelProto
 
 ATTEMPTS = 8
 """Draws of sizes for symbols before a case is left to be found unfit."""
@@ -39,6 +43,12 @@ class Case:
     def operators(self) -> list[Op]:
         """All operators but constants, those in regions too."""
         return [op for op in self.graph.walk() if not isinstance(op, Constant)]
+
+    def model(self) -> ModelProto:
+        """The graph as an `onnx.ModelProto`. Raises `UnsupportedError` where ONNX lacks an operator."""
+        from ..save import save_onnx  # needs the onnx package, which nothing else here does
+
+        return save_onnx(self.graph)
 
     def tame(self) -> Case:
         """The same with moderate floats in the place of infinite, huge and tiny ones: sums round, then."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -15,9 +15,12 @@ from hypothesis.strategies import SearchStrategy
 from ..dim import Dim
 from ..rewrite import Rule
 from ..types import DTYPES, Array, DType, TensorType
-from . import patterns
+from . import emission, growth, patterns
 from .arrays import BUDGET, draw_array, draw_dtype, draw_shape
 from .case import Case
+
+if TYPE_CHECKING:
+    from ..save import ModelProto
 
 Drawn = TypeVar("Drawn")
 
@@ -49,3 +52,25 @@ def tensors(
 def around(rule: Rule, extremes: bool = True) -> SearchStrategy[Case]:
     """Cases grown around the pattern of a rule, so that it nearly always fires."""
     return drawn(lambda random: patterns.around(random, rule, extremes))
+
+
+def operators(onnx: bool = False) -> SearchStrategy[Case]:
+    """Cases of one operator, any that has native code: a sample of it, varied.
+
+    With `onnx`, of those that ONNX has for the types drawn.
+    """
+    return drawn(emission.single_model if onnx else growth.single)
+
+
+def graphs(onnx: bool = False) -> SearchStrategy[Case]:
+    """Cases of whole graphs: a dozen operators or so, drawn equally often, several outputs, shared values,
+    dead ends, constants, regions, symbolic sizes, sizes 0 and 1.
+
+    With `onnx`, of operators that ONNX has for the types drawn.
+    """
+    return drawn(emission.whole_model if onnx else growth.whole)
+
+
+def models() -> SearchStrategy[tuple[ModelProto, dict[str, Array]]]:
+    """Whole graphs as ONNX models, with arrays by input name, for any tool that reads ONNX."""
+    return graphs(onnx=True).map(lambda case: (case.model(), dict(case.inputs)))
