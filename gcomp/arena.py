@@ -87,10 +87,13 @@ def place(buffers: Iterable[Buffer]) -> int:
 
 
 def stack(buffers: list[Buffer]) -> None:
-    """Sorts placed buffers and says which lie under which, so that they stay apart at smaller sizes too."""
+    """Sorts placed buffers and says which lie under which, so that they stay apart at smaller sizes too.
+
+    One without elements lies under what begins where it does, or it would be moved behind that.
+    """
     below: dict[int, set[int]] = {}
     known: list[Buffer] = []
-    buffers.sort(key=lambda buffer: buffer.offset)
+    buffers.sort(key=lambda buffer: (buffer.offset, buffer.bytes))
     for buffer in buffers:
         under = _meeting(buffer, known)
         hidden = {number for other in under for number in below[id(other)]}

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from gcomp.arena import ALIGNMENT, Buffer, most, place, rounded, stack
 from gcomp.diagnostics import OpenSizeError
@@ -55,6 +55,7 @@ def test_buffers_in_use_at_once_stay_apart(buffers: list[Buffer], value: int) ->
 
 
 @given(some_buffers())
+@example([Buffer("arena", size, first=0, last=0, size=size) for size in (1, 0)])
 def test_at_the_largest_size_the_places_are_those_of_the_plan(buffers: list[Buffer]) -> None:
     place(buffers)
     stack(buffers)
