@@ -42,10 +42,10 @@ class BatchNormalization(Operator):
 
     def reference(self, x: Array, scale: Array, b: Array, input_mean: Array, input_var: Array) -> Array:
         scale, b, mean, variance = (
-            channel_shape(a, max(x.ndim, 2)) for a in (scale, b, input_mean, input_var)
+            channel_shape(widened(a), max(x.ndim, 2)) for a in (scale, b, input_mean, input_var)
         )
         factor = scale / np.sqrt(variance + single(self.epsilon))
-        return (widened(x) * factor + (b - mean * factor)).astype(x.dtype)
+        return ((widened(x) - mean) * factor + b).astype(x.dtype)
 
     def lower(
         self, k: Kernel, x: Tensor, scale: Tensor, b: Tensor, input_mean: Tensor, input_var: Tensor

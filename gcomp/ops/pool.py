@@ -183,6 +183,11 @@ class LpPool(Pool):
 
     tolerance = "approximate"
 
+    def infer(self) -> TensorType:
+        if self.p < 1:
+            self.fail("p of at least 1", p=self.p)
+        return super().infer()
+
     def reference(self, x: Array) -> Array:
         views = self.geometry_over(x.shape[2:]).views(widened(x), 0)
         total = sum((np.abs(view) ** self.p for _, view in views), np.zeros(()))
@@ -286,6 +291,11 @@ class GlobalLpPool(GlobalPool):
     p: int = 2
 
     tolerance = "approximate"
+
+    def infer(self) -> TensorType:
+        if self.p < 1:
+            self.fail("p of at least 1", p=self.p)
+        return super().infer()
 
     def reference(self, x: Array) -> Array:
         total = (np.abs(widened(x)) ** self.p).sum(axis=tuple(range(2, x.ndim)), keepdims=True)

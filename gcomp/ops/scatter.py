@@ -11,7 +11,7 @@ from ..dim import Dim
 from ..ir import Op, Value
 from ..kernel import Expr, Kernel, Tensor, maximum, minimum
 from ..op import Operator, argument, constant, operator
-from ..types import F32, I32, I64, Array, TensorType
+from ..types import F32, I32, I64, NUMBERS, Array, TensorType
 from .index import axis_of, from_end, nest
 from .superseded import Superseded
 
@@ -43,6 +43,8 @@ class Scattering(Operator):
             )
         if reduction not in COMBINE:
             self.fail(f"a reduction of {', '.join(COMBINE)}", reduction=reduction)
+        if reduction != "none" and self.data.type.dtype not in NUMBERS:
+            self.fail("numbers where there is a reduction", data=self.data, reduction=reduction)
 
     @property
     def flops(self) -> Dim:

@@ -17,14 +17,18 @@ if TYPE_CHECKING:
     from .meaning import Disagreement, same_meaning
     from .passes import PassReport, check_pass
     from .strategies import around, dtypes, graphs, models, operators, shapes, tensors
+    from .targets import Miscompiled, TargetReport, check_target
 
 __all__ = [
     "Case",
     "Counterexample",
     "Disagreement",
+    "Miscompiled",
     "PassReport",
+    "TargetReport",
     "around",
     "check_pass",
+    "check_target",
     "checked",
     "dtypes",
     "graphs",
@@ -42,6 +46,7 @@ _HOMES = {
     "meaning": ("Disagreement", "same_meaning"),
     "passes": ("PassReport", "check_pass"),
     "strategies": ("around", "dtypes", "graphs", "models", "operators", "shapes", "tensors"),
+    "targets": ("Miscompiled", "TargetReport", "check_target"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -143,6 +143,16 @@ def is_usual(array: Array) -> bool:
     """Whether there are elements, most of them of moderate size, so that what is made of them still tells."""
     if not array.size or not dtype_of(array).is_float:
         return bool(array.size)
-    wide = array.astype(np.float64)
+    sizes = np.abs(array.astype(np.float64))
     with np.errstate(invalid="ignore"):
-        return bool(np.mean(np.abs(wide) < 2.0**16) > 1 / 2)
+        return bool(np.mean(sizes < 2.0**16) > 1 / 2)
+
+
+def is_extreme(array: Array) -> bool:
+    """Whether there are finite floats so large or small that products of few of them leave the range."""
+    if not dtype_of(array).is_float:
+        return False
+    sizes = np.abs(array.astype(np.float64))
+    with np.errstate(invalid="ignore"):
+        large, small = (sizes > 2.0**20) & np.isfinite(sizes), (sizes < 2.0**-20) & (sizes > 0)
+    return bool(large.any() or small.any())

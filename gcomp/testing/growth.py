@@ -15,7 +15,7 @@ from ..ops import Relayout
 from ..types import BOOL, F32, NUMBERS, Array, TensorType
 from .arrays import SYMBOLS, draw_array, draw_shape, draw_size, special_of, tamed
 from .case import Case
-from .fitting import converted, fitted, is_usual, is_within, limited, reshape, reshaped
+from .fitting import converted, fitted, is_extreme, is_usual, is_within, limited, reshape, reshaped
 from .interface import enclosed, with_outputs, with_ranges
 from .samples import arguments, cone, native_classes, samples_of
 from .variation import ALL, symbolic, varied
@@ -112,9 +112,11 @@ class Growth:
         return value
 
     def keep(self, value: Value, array: Array) -> None:
-        """Notes what a value of the graph is; unusual ones are seldom built upon."""
+        """Notes what a value of the graph is; unusual ones are seldom built upon, and extreme ones never."""
         self.arrays[value] = array
-        if value.type.layout is None and (is_usual(array) or not self.random.randrange(8)):
+        if value.type.layout is not None or is_extreme(array):
+            return
+        if is_usual(array) or not self.random.randrange(8):
             self.pool.append(value)
 
     def draw(self, leaf: Argument) -> Array:

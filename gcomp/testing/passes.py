@@ -46,9 +46,10 @@ class Tally:
         self.fired += trial.fired
 
     @property
-    def line(self) -> tuple[str, int, int]:
+    def line(self) -> str:
         """The rule, its cases, and on how many of them it fired."""
-        return self.rule, self.cases, self.fired
+        rate = f"{self.rate:.0%}" if self.cases else "never"
+        return f"{self.rule}: {self.cases} cases, fired on {self.fired} ({rate})"
 
     @property
     def rate(self) -> float:

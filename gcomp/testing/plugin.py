@@ -1,36 +1,27 @@
-"""The pytest plugin: at the end of a run, what `check_pass` tried, rule by rule.
+"""The pytest plugin: at the end of a run, what `check_pass` and `check_target` tried.
 
 Loads nothing else of gcomp: pytest imports it at every start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 
 class Tallied(Protocol):
-    """What is told of a rule: its name, the cases grown for it, and the graphs on which it fired."""
+    """What was tried, as a line."""
 
     @property
-    def line(self) -> tuple[str, int, int]: ...
+    def line(self) -> str: ...
 
 
 REPORTS: list[tuple[str, Tallied]] = []
-"""What `check_pass` found in this process: the name of a pass, and the tally of a rule."""
-
-
-def lines() -> Iterator[str]:
-    """The table of what was tried, one rule a line."""
-    for name, tally in REPORTS:
-        rule, cases, fired = tally.line
-        rate = f"{fired / cases:.0%}" if cases else "never"
-        yield f"{name}: {rule}: {cases} cases, fired on {fired} ({rate})"
+"""What was tried in this process: the name of a pass or target, and the tally of a rule or of graphs."""
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Prints the table, if a test checked a pass."""
+    """Prints a line for each, if a test checked any."""
     if REPORTS:
-        terminalreporter.section("passes checked by gcomp")
-        for line in lines():
-            terminalreporter.write_line(line)
+        terminalreporter.section("checked by gcomp")
+        for name, tally in REPORTS:
+            terminalreporter.write_line(f"{name}: {tally.line}")

@@ -1,11 +1,16 @@
-"""Graphs, made small, on which random search once found a pass to change the answer or to fail."""
+"""Graphs, made small, on which random search once found a pass or a target to be wrong or to fail."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import gcomp
+from gcomp.data import synthetic
+from gcomp.evaluate import evaluate
+from gcomp.target import ports
 from gcomp.testing import same_meaning
+from gcomp.testing.meaning import truth
 
 FOUND = {
     "a scale of infinity times zero": (
@@ -45,6 +50,33 @@ graph "g" (%x: i64[1,2]) -> (%2 "y") {
     ),
 }
 
+COMPILED = {
+    "a Group of several results, one made with a constant of no elements": """
+graph "g" (%x: f32[2,3]) -> (%0 "y", %1 "z") {
+  %0, %1 = Group(%x) {body=graph "body" (%2: f32[2,3]) -> (%3 "", %5 "") {
+    %3 = Relu(%2) : f32[2,3]
+    %4 = Constant {value=f32[0,3] dense<>}
+    %5 = Concat(%2, %4) {axis=0} : f32[2,3]
+  }} : f32[2,3], f32[2,3]
+}
+""",
+    "a power of integers, whose squares are used again": """
+graph "g" (%x: u32[1,7], %y: u32[1,7]) -> (%0 "y") {
+  %0 = Pow(%x, %y) : u32[1,7]
+}
+""",
+    "a maximum over no elements": """
+graph "g" (%x: f32[1,2,0,3]) -> (%0 "y") {
+  %0 = GlobalMaxPool(%x) : f32[1,2,1,1]
+}
+""",
+    "a transposed convolution of no elements": """
+graph "g" (%x: f32[0,1,1,1], %w: f32[1,3,3,3]) -> (%0 "y") {
+  %0 = ConvTranspose(%x, %w) {strides=(2, 2)} : f32[0,3,3,3]
+}
+""",
+}
+
 
 @pytest.mark.parametrize("name", FOUND)
 def test_what_was_found_stays_right(name: str) -> None:
@@ -52,3 +84,26 @@ def test_what_was_found_stays_right(name: str) -> None:
     before = gcomp.parse(text)
     for seed in range(3):
         same_meaning(before, gcomp.optimize(before, passes), seed=seed)
+
+
+@pytest.mark.parametrize("templates", ["on", "off"])
+@pytest.mark.parametrize("name", COMPILED)
+def test_what_was_found_compiles_right(name: str, templates: str) -> None:
+    graph = gcomp.parse(COMPILED[name])
+    inputs = synthetic(list(ports(graph)[0]), 3, graph)
+    found = gcomp.compile(graph, f"llvm{{templates={templates}}}").run(inputs)
+    assert not truth(graph, inputs).complaint(list(found.values()), graph.output_names)
+
+
+def test_an_infinite_scale_scales_what_is_centred() -> None:
+    """`inf * (1 - 0)`, while a folded shift would be NaN: `0 * inf`."""
+    graph = gcomp.parse("""
+graph "g" (%x: f16[1,1], %v: f16[1]) -> (%2 "y") {
+  %0 = Constant {value=f16[1] dense<inf>}
+  %1 = Constant {value=f16[1] dense<0.0>}
+  %2 = BatchNormalization(%x, %0, %1, %1, %v) {epsilon=0.001} : f16[1,1]
+}
+""")
+    inputs = {"x": np.ones((1, 1), np.float16), "v": np.ones(1, np.float16)}
+    assert np.isposinf(evaluate(graph, inputs)[0]).all()
+    assert np.isposinf(gcomp.compile(graph).run(inputs)["y"]).all()

@@ -15,20 +15,33 @@ from gcomp.lowering import lower_op
 from gcomp.op import Operator, argument, constant
 from gcomp.ops import (
     Conv,
+    ConvTranspose,
+    Einsum,
     Gemm,
+    GlobalLpPool,
     LpNormalization,
+    LpPool,
     MatMul,
+    MatMulInteger,
     MaxPool,
     ReduceSum,
     Reshape,
+    ScatterND,
     Softmax,
+    Tile,
+    Trilu,
 )
 from gcomp.testing.samples import native_samples, sample
-from gcomp.types import F32, F64, I8, DType, TensorType
+from gcomp.types import BOOL, F32, F64, I8, DType, TensorType
 
 
 def of(*shape: Dim, dtype: DType = F32) -> Value:
     return argument(TensorType(dtype, shape))
+
+
+def scattered() -> tuple[Value, Value, Value]:
+    """Operands of ScatterND that are no numbers."""
+    return of(2, dtype=BOOL), constant([[0]]), of(1, dtype=BOOL)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +59,18 @@ def of(*shape: Dim, dtype: DType = F32) -> Value:
         (lambda: LpNormalization(of(2, 3), p=3), "p of 1 or 2 and an axis"),
         (lambda: ReduceSum(of(2, 3), constant([2])), "an axis in [-2, 2)"),
         (lambda: Softmax(of(2, 3), axis=-3), "an axis in [-2, 2)"),
+        (lambda: Tile(of(2, 1), constant([1, -1])), "a result of sizes of at least 0"),
+        (lambda: ConvTranspose(of(1, 1, 1), of(1, 1, 1), pads=(1, 1)), "a result of sizes of at least 0"),
+        (lambda: Trilu(of(2, 2), constant([1, 2])), "one i64 as k"),
+        (lambda: Trilu(of(2, 2), constant(1.0)), "one i64 as k"),
+        (lambda: GlobalLpPool(of(1, 1, 2), p=0), "p of at least 1"),
+        (lambda: LpPool(of(1, 1, 2), (1,), p=0), "p of at least 1"),
+        (lambda: Einsum((of(1, 5),), "ii->i"), "one size for 'i'"),
+        (lambda: ScatterND(*scattered(), reduction="add"), "numbers where there is a reduction"),
+        (
+            lambda: MatMulInteger(of(4, 2, dtype=I8), of(2, dtype=I8), None, of(3, dtype=I8)),
+            "one zero point per row of a, per column of b",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(make: Callable[[], Operator], message: str) -> None:
