@@ -136,7 +136,9 @@ class Resize(Operator):
     def reference(self, x: Array, *_: Array | None) -> Array:
         result, outside = widened(x), np.zeros((1,) * x.ndim, bool)
         for axis, sampling in reversed(self.samplings(x.shape).items()):
-            result = np.moveaxis(np.tensordot(sampling.matrix(), result, (1, axis)), 0, axis)
+            across = (-1, *(1,) * (x.ndim - 1 - axis))
+            parts = [np.take(result, at, axis) * share.reshape(across) for at, share in sampling.taps()]
+            result = np.asarray(sum(parts[1:], parts[0]))
             if self.rounds:
                 limits = np.iinfo(x.dtype)
                 result = np.clip(np.floor(result + 0.5), limits.min, limits.max)

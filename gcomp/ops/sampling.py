@@ -58,22 +58,22 @@ class Sampling:
     crop: tuple[float, float] | None
     antialias: bool
 
-    def matrix(self) -> Array:
-        """The weight of each old element in each new one, [new, old]."""
+    def taps(self) -> list[tuple[Array, Array]]:
+        """What each new element is made of: places among the old ones, and their weights, one pair after the
+        other."""
         old, new = self._lengths()
         points = self._points(np.arange(new, dtype=np.float32), float(old), float(new))
-        result = np.zeros((new, old))
         if self.mode == "nearest":
-            places = np.clip(_rounded(points, self.nearest), 0, old - 1).astype(np.int64)
-            result[np.arange(new), places] = 1
-            return result
+            return [(np.clip(_rounded(points, self.nearest), 0, old - 1).astype(np.int64), np.ones(new))]
         first = np.floor(points)
+        found: list[tuple[Array, Array]] = []
         for offset, weight in self._weights(points - first):
             place = first + offset
             inside = (place >= 0) & (place < old)
             share = np.where(inside, weight, 0) if self.exclude else weight
-            np.add.at(result, (np.arange(new), np.clip(place, 0, old - 1).astype(np.int64)), share)
-        return result / result.sum(axis=1, keepdims=True) if self.is_normalised else result
+            found.append((np.clip(place, 0, old - 1).astype(np.int64), np.asarray(share, np.float64)))
+        total = sum((share for _, share in found), np.zeros(new)) if self.is_normalised else np.ones(new)
+        return [(places, share / total) for places, share in found]
 
     def beyond(self) -> Array | None:
         """Which points lie outside the axis, if that matters."""

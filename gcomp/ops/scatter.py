@@ -189,6 +189,8 @@ class ScatterND(Scattering):
 
 
 def _scatter(result: Array, places: tuple[Array, ...], updates: Array, reduction: str) -> None:
+    if any((own < 0).any() for own in places):
+        raise IndexError("an index is below minus the size of its axis")
     if reduction == "none":
         result[places] = updates
     else:

@@ -221,7 +221,7 @@ class _Step:
         if type.is_static and not random.randrange(3):
             usual = (leaf.low, leaf.high) == (-2.0, 2.0) and not random.randrange(2)
             array = special_of(random, type) if usual else draw_array(random, type, leaf.low, leaf.high)
-            return self.computed(Constant(array))
+            return self.computed(Constant(tamed(array)))
         for size in type.shape:
             if not isinstance(size, int):
                 if not is_symbol(size):

@@ -2,9 +2,9 @@
 
 A rewrite may round elsewhere than what it replaces. Where the reference's own answer depends on rounding, as
 that of `Floor` beside an integer or of a difference of near numbers, no tolerance could tell right from
-wrong. So the reference runs again with the result of each inexact operator moved, at random, by a part of
-that operator's tolerance, as in Monte Carlo arithmetic (D. S. Parker, 1997): elements that move by more than
-a part of what is allowed do not count. With `exact` every element counts.
+wrong. So the reference runs again with what each inexact operator reads and gives moved, at random, by a part
+of that operator's tolerance, as in Monte Carlo arithmetic (D. S. Parker, 1997): elements that move by more
+than a part of what is allowed do not count. With `exact` every element counts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..op import Operator
 from ..ops import Group, Mul
 from ..specialise import bind
 from ..target import ports
-from ..tolerance import LADDER, allowed, distance, mismatch
+from ..tolerance import LADDER, allowance, allowed, distance, mismatch
 from ..types import Array, dtype_of
 
 NUDGE = 1 / 16
@@ -182,10 +182,22 @@ def _run(graph: Graph, values: dict[Value, Array], rng: np.random.Generator, dir
             _run(op.body, inner, rng, direction)
             arrays = tuple(inner[value] for value in op.body.outputs)
         else:
-            arrays = evaluate_op(op, [None if value is None else values[value] for value in op.operands])
+            operands = [None if value is None else values[value] for value in op.operands]
+            arrays = evaluate_op(op, [None if a is None else _read(op, a, rng, direction) for a in operands])
         for value, array in zip(op.results, arrays, strict=True):
             signs = direction * rng.choice((1, -1), array.shape)
             values[value] = array if isinstance(op, Group) else _moved(op, array, signs)
+
+
+def _read(op: Op, array: Array, rng: np.random.Generator, direction: int) -> Array:
+    """An operand as an inexact operator may take it: near to what it is, by a part of the tolerance."""
+    relative = LADDER[op.tolerance].relative if isinstance(op, Operator) else 0.0
+    if not relative or array.dtype == object or not dtype_of(array).is_float:
+        return array
+    part = relative * NUDGE * allowance("close", dtype_of(array))["relative"] / LADDER["close"].relative
+    signs = direction * rng.choice((1, -1), array.shape)
+    with np.errstate(all="ignore"):
+        return np.asarray(array + signs * part * array).astype(array.dtype)
 
 
 def _moved(op: Op, array: Array, signs: Array) -> Array:

@@ -136,14 +136,15 @@ def command(seconds: float, again: bool) -> None:
         os.environ.setdefault("GCOMP_CACHE", folder)
         if again:
             for seed in list(ledger.wrong):
-                for found in slice_of([int(seed)]):
-                    ledger.add(found)
-        while not again and time.monotonic() - start < seconds:
+                ledger.add(slice_of([int(seed)])[0])
+        while not again:
             for found in slice_of(range(ledger.seed, ledger.seed + TOGETHER)):
                 ledger.add(found)
                 if found.wrong:
                     click.echo(f"{found.seed}: {found.wrong}")
             ledger.seed += TOGETHER
+            if time.monotonic() - start > seconds:
+                break
     ledger.write()
     for line in summary(ledger):
         click.echo(line)
