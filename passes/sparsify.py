@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, log2, prod
 
 import numpy as np
 
 from gcomp import watch
+from gcomp.dim import Range
 from gcomp.ir import Graph
 from gcomp.op import Constant, Storage
 from gcomp.ops import Conv, Gemm
@@ -71,7 +72,7 @@ class Sparsify:
         for constant, readers in found.items():
             zeros, form = zero_share(constant.value), DENSE
             if zeros >= TELLING:
-                form, reason = self._form(readers)
+                form, reason = self._form(readers, graph.ranges)
                 for layer in readers:
                     watch.decided(self.name, layer.op, f"{form}, as {reason} ({zeros:.1%} zeros)")
             if form != constant.storage:
@@ -79,12 +80,16 @@ class Sparsify:
                 changed = True
         return changed
 
-    def _form(self, readers: Sequence[Layer]) -> tuple[Storage, str]:
-        """The storage for weights that all these layers read, and why."""
+    def _form(self, readers: Sequence[Layer], ranges: Mapping[str, Range]) -> tuple[Storage, str]:
+        """The storage for weights that all these layers read, and why.
+
+        A batch in a range counts as its largest: the more images, the less the weights weigh that are read.
+        """
+        largest = {name: high for name, (_, high) in ranges.items()}
         for layer in readers:
-            if obstacle := layer.obstacle or _obstacle(layer, self.lanes):
+            if obstacle := layer.obstacle or _obstacle(layer, self.lanes, largest):
                 return DENSE, obstacle
-        works = [_Work.of(layer) for layer in readers]
+        works = [_Work.of(layer, largest) for layer in readers]
         dense = sum(self._dense(work) for work in works)
         times: dict[Storage, float] = {
             form: sum(self._sparse(work, form) for work in works) / dense for form in BLOCKS
@@ -132,9 +137,9 @@ class _Work:
     suits_winograd: bool
 
     @classmethod
-    def of(cls, layer: Layer) -> _Work:
+    def of(cls, layer: Layer, sizes: Mapping[str, int]) -> _Work:
         op = layer.op
-        shape = op.results[0].type.static_shape
+        shape = op.results[0].type.substitute(sizes).static_shape
         held = matrices(op, np.ascontiguousarray(layer.array != 0))[0]
         if not isinstance(op, Conv):
             return cls(held, 1, prod(shape[:-1]), False)
@@ -168,12 +173,14 @@ class _Work:
         return int(np.count_nonzero(any_held))
 
 
-def _obstacle(layer: Layer, lanes: int) -> str:
+def _obstacle(layer: Layer, lanes: int, sizes: Mapping[str, int]) -> str:
     """Why products with these weights are always dense; empty where they need not be."""
     op = layer.op
-    if not op.results[0].type.is_static or not op.inputs[0].type.is_static:
+    if not all(value.type.substitute(sizes).is_static for value in (op.results[0], op.inputs[0])):
         return "its sizes are not known"
-    if not op.results[0].type.size:
+    if not isinstance(op, Conv) and not op.results[0].type.is_static:
+        return "its number of rows is open"
+    if 0 in op.results[0].type.shape:
         return "it has no results"
     if isinstance(op, Conv):
         if op.w.type.rank != 4:

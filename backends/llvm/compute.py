@@ -31,7 +31,7 @@ def emit(
     pads = bool(loops) and _pads_last(access, loops[-1].extent, lanes)
     if not pads:
         _zero_padding(fn, access, shape)
-    if transpose.emit(fn, access, value, offset, loops, lanes, pads):
+    if transpose.emit(fn, access, value, offset, loops, lanes, pads, failed):
         return
     wide = bool(loops) and (pads or _fills(loops[-1].extent, lanes))
     vectors = wide and _vectorisable(value, offset, loops[-1].var)

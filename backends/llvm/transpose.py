@@ -25,11 +25,19 @@ class Loop:
 
 
 def emit(
-    fn: Function, result: Access, value: Expr, offset: Expr, loops: Sequence[Loop], lanes: int, pads: bool
+    fn: Function,
+    result: Access,
+    value: Expr,
+    offset: Expr,
+    loops: Sequence[Loop],
+    lanes: int,
+    pads: bool,
+    failed: Value | None,
 ) -> bool:
     """Emits `result[offset] = value` over all loops, if that is a copy of 32-bit elements along crossed axes.
 
-    `pads`: the last axis has room for whole vectors, and what lies beyond its extent becomes zero.
+    `pads`: the last axis has room for whole vectors, and what lies beyond its extent becomes zero. `failed`
+    is where an index out of range is told.
     """
     crossed = _crossed(value, offset, loops) if result.type.dtype.bytes == 4 else None
     if crossed is None or not isinstance(value, Element):
@@ -55,7 +63,7 @@ def emit(
             fn, columns, lanes, lambda j, width: block.emit(evaluate, i, height, j, width)
         ))  # fmt: skip
 
-    nest(0, Evaluator(fn, {}))
+    nest(0, Evaluator(fn, {}, failed=failed))
     return True
 
 

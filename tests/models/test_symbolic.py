@@ -12,11 +12,16 @@ import pytest
 from onnx import ModelProto, numpy_helper
 
 import gcomp
+from gcomp.backends.llvm.module import LLVMModule
 from gcomp.evaluate import evaluate
 from gcomp.tolerance import mismatch
-from tests.models.model_rule import trained_model
+from gcomp.types import Array
+from tests.cross import TRIPLE, cross_program, emulate
+from tests.models.model_rule import NAMES, trained_model
 
-NAMES = ("mnist_mlp", "mnist_cnn", "kws_fp32")
+PERCEPTRONS = ("mnist_mlp", "mnist_cnn", "kws_fp32")
+WHOLE = tuple(name for name in NAMES if name != "basic_pitch")
+"""All but the one that takes half a minute to compile, and has no operator that the others have not."""
 LARGEST = 130
 COUNT = 200
 
@@ -44,7 +49,55 @@ def open_batch(path: Path) -> ModelProto:
     return model
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "precision"), [*((name, "fp32") for name in WHOLE), *((name, "strict") for name in PERCEPTRONS)]
+)
+def test_a_row_is_what_it_is_alone(models_dir: Path, name: str, precision: str) -> None:
+    model = trained_model(models_dir, name)
+    dims = {"batch": (1, 4)}
+    module = gcomp.compile(open_batch(model.path), dims=dims, precision=precision, host_steps=False)
+    inputs, outputs = next(model.samples())
+    [given] = inputs.values()
+    expected = {key: array[: len(array) // len(given)] for key, array in outputs.items()}
+    given = given[:1]
+    alone = module(given)
+    assert model.mismatches(alone, [port.name for port in module.outputs], expected) == []
+    three = module(np.concatenate([given, given[..., ::-1], given]))
+    for whole, one in zip(three, alone, strict=True):
+        rows = np.split(whole, 3)
+        assert rows[0].tobytes() == rows[2].tobytes() == one.tobytes()
+
+
+@pytest.mark.arm
+@pytest.mark.parametrize("name", ["mnist_cnn", "kws_qdq"])
+def test_arm_code_serves_every_batch_and_strict_code_with_the_same_bits(
+    models_dir: Path, tmp_path: Path, name: str
+) -> None:
+    model = trained_model(models_dir, name)
+    inputs, outputs = next(model.samples())
+    [given] = inputs.values()
+    [(key, whole)] = outputs.items()
+    rows = np.concatenate([given[:1], given[:1, ..., ::-1], given[:1]])
+
+    def compiled(target: str, precision: str) -> LLVMModule:
+        name, dims = f"batch_{precision}", {"batch": (1, 4)}
+        module = gcomp.compile(open_batch(model.path), target, dims=dims, precision=precision, name=name)
+        assert isinstance(module, LLVMModule)
+        return module
+
+    models: list[tuple[LLVMModule, list[Array]]] = [
+        (compiled(f"llvm{{triple={TRIPLE},cpu=cortex-a76}}", precision), [rows])
+        for precision in ("fp32", "strict")
+    ]
+    plain, strict = emulate(cross_program(tmp_path, models, "a"), models, "cortex-a76")
+    assert (plain.init, plain.run, strict.init, strict.run) == (0, 0, 0, 0)
+    first, _, last = np.split(plain.outputs[0], 3)
+    assert first.tobytes() == last.tobytes()
+    assert model.mismatches([first], [key], {key: whole[: len(whole) // len(given)]}) == []
+    assert strict.outputs[0].tobytes() == compiled("llvm", "strict")(rows)[0].tobytes()
+
+
+@pytest.mark.parametrize("name", PERCEPTRONS)
 def test_one_artefact_serves_two_hundred_batches(models_dir: Path, name: str) -> None:
     model = open_batch(trained_model(models_dir, name).path)
     graph = gcomp.lift(model)

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import tracemalloc
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import gcomp
+from examples.networks import RandomNetwork
+from examples.resnet50 import bottleneck
 from gcomp.backends.llvm.module import LLVMModule
 from gcomp.diagnostics import BuildError, InputError
 from gcomp.dim import symbol
@@ -106,6 +109,50 @@ def test_other_shapes_are_refused_as_ever(digits: LLVMModule) -> None:
         digits(np.zeros((3, 8, 8), np.float32))
 
 
+@pytest.fixture(scope="module")
+def residual() -> Graph:
+    """Two residual blocks of ResNet-50's form over small images, and a classifier; the batch is open."""
+    net = RandomNetwork("residual", 0)
+    x = net.conv("image", "stem", (3, 32), 3)
+    x = bottleneck(net, bottleneck(net, x, "first", 32, 16, 2), "second", 64, 16, 1)
+    net.classifier(x, 64, 10)
+    return gcomp.lift(net.model("image", ("batch", 3, 16, 16), "logits", ("batch", 10)))
+
+
+def integers(graph: Graph) -> Graph:
+    rng = np.random.default_rng(1)
+    return gcomp.quantize(graph, [{"image": rng.standard_normal((4, 3, 16, 16)).astype(np.float32)}])
+
+
+def sparse(graph: Graph) -> Graph:
+    passes = "fold-constants,simplify,fold-batchnorm,prune{sparsity=0.97}"
+    return gcomp.optimize(graph, passes)
+
+
+@pytest.mark.parametrize(
+    ("change", "precision", "templates"),
+    [
+        (None, "fp32", {"conv", "gemm"}),
+        (None, "strict", {"conv", "gemm"}),
+        (integers, "fp32", {"integer_conv", "integer_gemm"}),
+        (sparse, "fp32", {"sparse"}),
+    ],
+)
+def test_a_residual_network_is_compiled_once_and_each_row_alone_is_the_same(
+    residual: Graph, change: Callable[[Graph], Graph] | None, precision: str, templates: set[str]
+) -> None:
+    graph = residual if change is None else change(residual)
+    module = gcomp.compile(graph, dims={"batch": (1, 9)}, precision=precision, host_steps=False)
+    assert isinstance(module, LLVMModule)
+    assert templates <= {unit.template for unit in module.program.units.values()}
+    rows = np.random.default_rng(2).standard_normal((9, 3, 16, 16)).astype(np.float32)
+    alone = np.concatenate([module(rows[n : n + 1])[0] for n in range(9)])
+    [expected] = evaluate(module.graph, [rows])
+    assert not (why := mismatch(alone, expected, "approximate")), why
+    for size in (2, 5, 9):
+        assert module(rows[:size])[0].tobytes() == alone[:size].tobytes()
+
+
 PROGRAM = """#include <stdio.h>
 #include <stdlib.h>
 #include "digits.h"
@@ -195,7 +242,7 @@ def test_a_range_of_one_size_is_that_size() -> None:
 
 @pytest.mark.parametrize("given", [(0.5, 2), (3, 2), (-1, 2), (1, 2, 3), (1, 10**9)], ids=str)
 def test_a_range_that_is_none_is_refused(given: tuple[int, int]) -> None:
-    with pytest.raises(InputError, match="range"):
+    with pytest.raises(InputError, match=r"range|must be an int, got float 0.5"):
         gcomp.compile(perceptron(), dims={"batch": given})
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from gcomp.backends.llvm.cpu import host
 from gcomp.backends.llvm.module import LLVMModule, compile_graph
+from gcomp.compiler import optimize
 from gcomp.diagnostics import GcompError, OpenSizeError
 from gcomp.evaluate import evaluate
 from gcomp.specialise import bind, check_ranges
@@ -34,6 +35,27 @@ NETWORKS = {
     "Relu",
 }
 """What networks for images are made of: a batch of any size has to be possible."""
+
+
+@pytest.mark.parametrize("kind", sorted({*NETWORKS, "LayerNormalization", "MatMul", "Softmax"} - {"Flatten"}))
+def test_strict_code_has_the_bits_of_a_fixed_size(kind: str) -> None:
+    wrong, compared = list[str](), 0
+    for place in (place for name, place in native_samples() if name == kind):
+        found = symbolic_sample(sample(kind, place))
+        if found is None:
+            continue
+        graph = optimize(found.graph, "precision{mode=strict}")
+        try:
+            check_ranges(graph)
+            module = compile_graph(graph, host(), "symbolic", True)
+        except OpenSizeError:
+            continue  # the test below holds which those may be
+        arrays = found.arrays(5)
+        expected = compile_graph(bind(graph, {"batch": 5}), host(), "fixed", True)(*arrays)
+        pairs = zip(module(*arrays), expected, strict=True)
+        wrong += [f"{kind}-{place}" for mine, its in pairs if mine.tobytes() != its.tobytes()]
+        compared += 1
+    assert compared and not wrong
 
 
 @pytest.mark.parametrize("templates", [True, False], ids=["templates", "nests"])

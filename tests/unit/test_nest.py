@@ -227,6 +227,18 @@ def test_an_index_out_of_range_is_told_and_reads_nothing() -> None:
     assert run(op, given, np.array([2, 1 << 40]))[0] == ErrorCode.INDEX
 
 
+def test_an_index_is_checked_where_axes_are_crossed() -> None:
+    type = x(3, 16, 4, 5).with_layout(channels_last(4, 1))
+    op = Gather(argument(type), argument(TensorType(I64, (2,))))
+    op.result.type = x(2, 16, 4, 5)
+    assert "shufflevector" in text(op, host())
+    given = np.random.default_rng(0).standard_normal((3, 16, 4, 5)).astype(np.float32)
+    memory = np.moveaxis(given, 1, 3)
+    status, (found,) = run(op, memory, np.array([2, 0]))
+    assert status == 0 and np.array_equal(found.reshape(2, 16, 4, 5), given[[2, 0]])
+    assert run(op, memory, np.array([2, 3]))[0] == ErrorCode.INDEX
+
+
 def test_memory_that_is_shared_is_not_called_unshared() -> None:
     op = Relu(argument(x(4)))
     apart, together = (emitted(op, WIDE, in_place).function for in_place in (False, True))

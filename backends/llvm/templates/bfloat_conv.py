@@ -47,7 +47,7 @@ class _Convolution(Convolution):
 
     def __init__(self, problem: Problem, op: BfloatConv, x: View, w: Array) -> None:
         super().__init__(problem, op, x, w)
-        _, channels, *self.sizes = x.type.static_shape
+        channels, *self.sizes = x.type.inner_shape
         self.numbers, self.depth, self.channel_step = channels, -(-channels // 2), 1
         self.source_steps, step = self.steps, row_of_pairs(channels)
         self.steps = [self.sizes[1] * step, step]

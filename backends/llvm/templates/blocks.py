@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..emit import Value, vector
+from gcomp.dim import Dim
+
+from ..emit import Function, Value, vector
 from .schedule import pieces
 from .tile import Contraction
 
@@ -15,6 +17,22 @@ CACHE = 1 << 19
 """Bytes of the input in a block of rows, which every panel reads again."""
 STEP = 4
 """Blocks are multiples of it, so that unrolled steps come out even."""
+
+ROWS = 64
+"""Rows that are multiplied together where their number is symbolic; a power of two."""
+
+
+def over_rows(fn: Function, extent: Dim, some: Callable[[Value, int], None]) -> None:
+    """`some(first, count)` for all rows at once; a symbolic number of them goes in ever smaller blocks."""
+    if isinstance(extent, int):
+        some("0", extent)
+        return
+    total, size, start = fn.size(extent), ROWS, "0"
+    stop = fn.value(f"and i64 {total}, {-ROWS}")
+    while size:
+        fn.loop(start, stop, size, lambda first, _, size=size: some(first, size))
+        start, size = stop, size // 2
+        stop = fn.add(start, fn.value(f"and i64 {total}, {size}"))
 
 
 def emit(contraction: Contraction, scratch: Callable[[int], Value]) -> None:

@@ -18,7 +18,7 @@ from ..emit import Value, lane_mask, number, scalar, vector
 from ..problem import Emitted, Problem, View
 from .axis import Axis
 from .dots import zero_of
-from .frame import Frame, is_f32
+from .frame import Frame, has_elements, is_f32
 from .schedule import lanes_of
 from .unit import multiply_add
 from .windows import Span, axes_of, channels_in_memory, is_channels_last, over_windows, taps_of
@@ -36,7 +36,7 @@ def match(problem: Problem) -> Emitted | None:
     op, x, w, out = problem.anchor, problem.view(0), problem.view(1), problem.results[0]
     if not isinstance(op, Conv | ConvInteger) or x is None or w is None or w.array is None:
         return None
-    if w.type.rank != 4 or not out.type.is_static or 0 in out.type.static_shape:
+    if w.type.rank != 4 or not has_elements(out):
         return None
     filters, depth, *kernel = w.type.static_shape
     if op.group != filters or depth != 1 or op.group == 1 or not 0 < prod(kernel) <= MOST_TAPS:

@@ -85,9 +85,10 @@ class Frame:
 
 
 def is_f32(*views: View | None) -> bool:
-    """Whether all operands that are there hold f32, with nonzero sizes; only the first may be symbolic."""
-    return all(
-        view is None
-        or (view.type.dtype == F32 and 0 not in view.type.shape and 0 not in view.type.inner_shape)
-        for view in views
-    )
+    """Whether all operands that are there hold f32 and have elements."""
+    return all(view is None or (view.type.dtype == F32 and has_elements(view)) for view in views)
+
+
+def has_elements(view: View) -> bool:
+    """Whether no size is zero. Raises `OpenSizeError` where one but the outermost is symbolic."""
+    return view.type.shape[:1] != (0,) and 0 not in view.type.inner_shape

@@ -29,8 +29,6 @@ STREAM = 8
 """Vectors in one of the two panels that a vector times a matrix reads at once."""
 ALIASED = 2048
 """Rows this many bytes apart, or a multiple, fall on the same few cache sets."""
-BLOCK = 64
-"""Rows that are multiplied together where their number is symbolic; a power of two."""
 WORTH_PACKING = 32
 """Rows of the left side from which on an aliased right side is packed at run time."""
 
@@ -155,7 +153,7 @@ class Product:
             ):
                 inner = places.pop()
                 rows = Place(rows.axis, rows.extent * inner.extent, rows.a, 0)
-        count = rows.extent if isinstance(rows.extent, int) else BLOCK
+        count = rows.extent if isinstance(rows.extent, int) else blocks.ROWS
         self._tile = choose(self.problem.cpu, count, self.vectors, self.depth)
         pairs = self.columns // (2 * STREAM * self.lanes) if self.packed and rows.extent == 1 else 0
         self._streamed, self._many = 2 * STREAM * pairs, rows
@@ -184,24 +182,14 @@ class Product:
         fn.loop(0, fn.size(place.extent), 1, body)
 
     def _rows(self, rows: Place, x: Value, w: Value, epilogue: Epilogue, index: list[Value]) -> None:
-        """All rows at once; a symbolic number of them in blocks, what is left in ever smaller ones."""
-        if isinstance(rows.extent, int):
-            self.matrix(rows, x, w, epilogue, index)
-            return
-        fn, total = self.fn, self.fn.size(rows.extent)
-        start: Value | int = 0
-        stop, size = fn.value(f"and i64 {total}, {-BLOCK}"), BLOCK
-        while size:
 
-            def block(first: Value, _: object, size: int = size) -> None:
-                here = list(index)
-                here[rows.axis] = first
-                source = fn.element(x, fn.mul(first, rows.a), "float")
-                self.matrix(Place(rows.axis, size, rows.a, rows.b), source, w, epilogue, here)
+        def some(first: Value, size: int) -> None:
+            here = list(index)
+            here[rows.axis] = self.fn.add(index[rows.axis], first)
+            source = self.fn.element(x, self.fn.mul(first, rows.a), "float")
+            self.matrix(Place(rows.axis, size, rows.a, rows.b), source, w, epilogue, here)
 
-            fn.loop(start, stop, size, block)
-            start, size = stop, size // 2
-            stop = fn.add(start, fn.value(f"and i64 {total}, {size}"))
+        blocks.over_rows(self.fn, rows.extent, some)
 
     def matrix(self, rows: Place, x: Value, w: Value, epilogue: Epilogue, index: list[Value]) -> None:
         """The product of some rows, the first at `index`; a single one takes two streams of panels."""

@@ -15,7 +15,7 @@ from ..emit import Value, vector
 from ..problem import Emitted, Epilogue, Problem, View
 from . import blocks
 from .dots import Dots, corrections, dots_for, is_signed_matrix, zero_of
-from .frame import Frame
+from .frame import Frame, has_elements
 from .schedule import choose, lanes_of
 from .staging import copy_numbers, fill
 from .tile import Contraction, Weights
@@ -35,7 +35,7 @@ def match(problem: Problem) -> Emitted | None:
     if w is None or w.array is None or not is_signed_matrix(w, 4):
         return None
     out, zero, lanes = problem.results[0], zero_of(problem, 2), lanes_of(problem.cpu)
-    if zero is None or zero_of(problem, 3) != 0 or 0 in (*out.type.static_shape, *w.array.shape):
+    if zero is None or zero_of(problem, 3) != 0 or not has_elements(out) or 0 in w.array.shape:
         return None
     if not is_channels_last(x, dots.together) or not is_channels_last(out, lanes):
         return None
@@ -60,7 +60,6 @@ class _Convolution:
         self.group, self.filters = op.group, w.shape[0] // op.group
         self.depth = dots.elements(w.shape[1])
         out = problem.results[0]
-        self.images = out.type.static_shape[0]
         self.vectors = (self.filters if op.group > 1 else channels_in_memory(out)) // self.lanes
         self.axes = axes_of(op.geometry, x.strides[1:3])
         ends = numbers(op.geometry.pads_end)
@@ -115,7 +114,7 @@ class _Convolution:
 
             fn.loop(0, self.group, 1, group)
 
-        fn.loop(0, self.images, 1, image)
+        fn.loop(0, fn.size(self.problem.results[0].type.shape[0]), 1, image)
         return self.frame.finish("integer_conv")
 
     def _contract(

@@ -14,7 +14,7 @@ from ..problem import Emitted, Problem, View
 from . import blocks
 from .axis import Axis
 from .dots import Dots, corrections, dots_for, is_signed_matrix, zero_of
-from .frame import Frame
+from .frame import Frame, has_elements
 from .schedule import choose, lanes_of, pieces
 from .staging import copy_numbers
 from .tile import Contraction, Weights
@@ -29,8 +29,13 @@ def match(problem: Problem) -> Emitted | None:
         return None
     if b is None or b.array is None or not is_signed_matrix(b, 2):
         return None
-    out, zero = problem.results[0].type, zero_of(problem, 2)
-    if a.type.layout is not None or out.layout is not None or 0 in (*out.static_shape, *a.type.static_shape):
+    out, zero = problem.results[0], zero_of(problem, 2)
+    if (
+        a.type.layout is not None
+        or out.type.layout is not None
+        or not has_elements(a)
+        or not has_elements(out)
+    ):
         return None
     if zero is None or zero_of(problem, 3) != 0 or a.strides[-1] != 1:
         return None
@@ -45,8 +50,8 @@ class _Product:
         self.zero = zero + dots.offset(a.type.dtype)
         self.frame = Frame(problem)
         self.fn, self.lanes = self.frame.fn, lanes_of(problem.cpu)
-        self.shape = problem.results[0].type.static_shape
-        self.rows, self.columns = self.shape[-2:]
+        self.shape = problem.results[0].type.shape
+        self.rows, self.columns = self.shape[-2], b.shape[1]
         self.depth, self.vectors = dots.elements(b.shape[0]), pieces(self.columns, self.lanes)
         self.step = a.strides[-2]
 
@@ -55,19 +60,27 @@ class _Product:
         first = self.frame.packed(1, lambda: corrections(self.b.T, self.zero, self.vectors * self.lanes))
         epilogue = self.frame.epilogue()
         merged = self._merge_rows(epilogue.mergeable)
-        self.tile = choose(self.problem.cpu, self.rows, self.vectors, self.depth, products=self.dots.products)
+        most = self.rows if isinstance(self.rows, int) else blocks.ROWS
+        self.tile = choose(self.problem.cpu, most, self.vectors, self.depth, products=self.dots.products)
         together, dtype = self.dots.together, self.a.type.dtype
         staged = self.dots.stored != dtype or self.b.shape[0] % together != 0 or self.step % together != 0
         step = self.depth if staged else self.step // together
-        scratch = self.frame.scratch(self.rows * step * 4) if staged else ""
+        scratch = self.frame.scratch(most * step * 4) if staged else ""
 
         def matrix(x: Value, index: list[Value]) -> None:
-            if staged:
-                self._copy(x, scratch, step)
-                x = scratch
-            self._contract(x, step, w, first, lambda value, row, column, active: epilogue.store(
-                value, [*index, *merged, row, column], len(self.shape) - 1, self.lanes, active
-            ))  # fmt: skip
+            def some(start: Value, rows: int) -> None:
+                source = self.fn.element(x, self.fn.mul(start, self.step), "i8")
+                if staged:
+                    self._copy(source, scratch, rows, step)
+                    source = scratch
+
+                def put(value: Value, row: Value, column: Value, active: int | None) -> None:
+                    place = [*index, *merged, self.fn.add(start, row), column]
+                    epilogue.store(value, place, len(self.shape) - 1, self.lanes, active)
+
+                self._contract(source, rows, step, w, first, put)
+
+            blocks.over_rows(self.fn, self.rows, some)
 
         self._batches(a, [], len(self.shape) - 2 - len(merged), matrix)
         return self.frame.finish("integer_gemm")
@@ -79,11 +92,11 @@ class _Product:
         even = all(
             stride == self.step * prod(self.shape[axis + 1 : -1])
             for axis, stride in enumerate(strides)
-            if leading[axis] > 1
+            if leading[axis] != 1
         )
-        if not even or sum(size > 1 for size in leading) > 1:
+        if not even or sum(size != 1 for size in leading) > 1:
             return []
-        if any(size > 1 and not mergeable(axis, inner) for axis, size in enumerate(leading)):
+        if any(size != 1 and not mergeable(axis, inner) for axis, size in enumerate(leading)):
             return []
         self.rows *= prod(leading)
         return ["0"] * inner
@@ -91,12 +104,13 @@ class _Product:
     def _contract(
         self,
         x: Value,
+        count: int,
         step: int,
         w: Value,
         first: Value,
         put: Callable[[Value, Value, Value, int | None], None],
     ) -> None:
-        """One matrix, whose rows are `step` elements apart."""
+        """So many rows, which are `step` elements apart."""
         fn, lanes = self.fn, self.lanes
 
         def initial(_row: Value, rows: int, column: Value, vectors: int) -> list[Value]:
@@ -111,7 +125,7 @@ class _Product:
             fn,
             lanes,
             Axis(1, 1, 0),
-            Axis(self.rows, self.rows, step),
+            Axis(count, count, step),
             self.depth,
             1,
             self.vectors,
@@ -138,10 +152,10 @@ class _Product:
         def one(i: Value, _: object) -> None:
             self._batches(self.fn.element(x, self.fn.mul(i, step), "i8"), [*index, i], rank, matrix)
 
-        self.fn.loop(0, self.shape[axis], 1, one)
+        self.fn.loop(0, self.fn.size(self.shape[axis]), 1, one)
 
-    def _copy(self, source: Value, target: Value, step: int) -> None:
-        """The rows with room for whole elements; what fills them up meets weights of zero."""
+    def _copy(self, source: Value, target: Value, count: int, step: int) -> None:
+        """So many rows with room for whole elements; what fills them up meets weights of zero."""
         fn = self.fn
 
         def row(at: Value, _: object) -> None:
@@ -149,7 +163,7 @@ class _Product:
             there = fn.element(target, fn.mul(at, step), "i32")
             copy_numbers(fn, here, there, self.b.shape[0], self.a.type.dtype, self.dots.stored)
 
-        fn.loop(0, self.rows, 1, row)
+        fn.loop(0, count, 1, row)
 
     def _pack(self) -> Array:
         return self.dots.packed(self.b.T[:, :, None, None], self.lanes, self.vectors, self.tile)

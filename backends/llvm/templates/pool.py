@@ -14,7 +14,7 @@ from gcomp.types import F32, I8, U8, DType
 from ..emit import Function, Value, mangled, number, scalar, vector
 from ..problem import Emitted, Problem, View
 from .axis import Axis
-from .frame import Frame, is_f32
+from .frame import Frame, has_elements, is_f32
 from .schedule import Run, balanced, lanes_of, pieces
 from .windows import Span, axes_of, channels_in_memory, is_channels_last, over_windows, taps_of
 
@@ -34,7 +34,7 @@ def match(problem: Problem) -> Emitted | None:
     lanes = lanes_of(problem.cpu)
     if x is None or x.type.rank != 4 or not is_channels_last(x, lanes):
         return None
-    bytes = isinstance(op, MaxPool) and x.type.dtype in (U8, I8) and 0 not in out.type.static_shape
+    bytes = isinstance(op, MaxPool) and x.type.dtype in (U8, I8) and has_elements(out)
     if not bytes and not is_f32(x, out):
         return None
     if isinstance(op, GlobalAveragePool):

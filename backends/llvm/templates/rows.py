@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from gcomp.dim import Dim
 from gcomp.ops.convolution import Conv
 from gcomp.ops.linear import Gemm
 from gcomp.types import Array
@@ -34,7 +35,7 @@ class Product:
 
     matrix: Array
     bias: int | None
-    images: int
+    images: Dim
     image_step: int
     down: Axis
     across: Axis
@@ -91,7 +92,7 @@ def product_of(problem: Problem) -> Product | None:
     x, w, out = problem.view(0), problem.view(1), problem.results[0]
     if x is None or w is None or w.array is None or not is_f32(x, w, out, problem.view(2)):
         return None
-    if len(out.type.static_shape) < 2:
+    if out.type.rank < 2:
         return None
     if isinstance(problem.anchor, Conv):
         return _convolution(problem, problem.anchor, x, w.array)
@@ -140,7 +141,7 @@ def _convolution(problem: Problem, op: Conv, x: View, w: Array) -> Product | Non
     return Product(
         taps.reshape(len(taps), -1),
         None if op.b is None else 2,
-        x.type.static_shape[0],
+        x.type.shape[0],
         x.strides[0],
         down,
         across,

@@ -141,7 +141,7 @@ class Kernel:
             for run in balanced(self.vectors, self.chunks.vectors):
                 fn.loop(run.start, run.stop, run.size, lambda v, _, r=run: self._chunk(source, n, v, r.size))
 
-        fn.loop(0, product.images, 1, image)
+        fn.loop(0, fn.size(product.images), 1, image)
         return frame.finish("sparse")
 
     def _places(self) -> Array:
@@ -327,7 +327,7 @@ class Kernel:
         fn, product = self.fn, self.product
         value = fn.load(fn.element(self.lines, fn.mul(line, self.lanes), "float"), self.type, self.align)
         place = ["0"] * self.problem.results[0].type.rank
-        if product.images > 1:
+        if product.images != 1:
             place[0] = n
         if product.rows > 1 and (self.merged or len(product.row_axes) == 1):
             place[product.row_axes[-1]] = row
