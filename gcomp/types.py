@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import ml_dtypes
 import numpy as np
@@ -44,6 +44,12 @@ class DType:
     @property
     def is_integer(self) -> bool:
         return self.name[0] in "iu"
+
+    @property
+    def extremes(self) -> tuple[Any, Any]:
+        """The least and the greatest finite number of a type of numbers."""
+        info: Any = (np.iinfo if self.is_integer else cast(Any, ml_dtypes).finfo)(self.numpy)
+        return info.min, info.max
 
 
 F32 = DType("f32", np.dtype(np.float32), 1)

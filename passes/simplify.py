@@ -157,7 +157,7 @@ def clip_to_relu(op: Clip) -> Relu:
     """Clip(x, 0, inf) -> Relu(x)"""
     require(bool((constant(op.min) == 0).all()), "a minimum of 0")
     require(op.input.type.dtype.is_float, "floats")
-    require(op.max is None or bool((constant(op.max) == math.inf).all()), "no maximum")
+    require(bool((constant(op.max) == math.inf).all()), "a maximum of infinity")
     return Relu(op.input)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..ir import Op, Value
-from ..kernel import Expr, Kernel, Tensor, cast, maximum, minimum, select, unary
+from ..kernel import Expr, Kernel, Tensor, cast, literal, maximum, minimum, select, unary
 from ..op import Operator, argument, constant, operator, single
 from ..semantics import error_function, logistic
 from ..types import F16, F32, F64, FLOATS, I8, I32, INTEGERS, NUMBERS, Array, TensorType
@@ -308,7 +308,10 @@ class Swish(UnaryOperator):
 
 @operator(onnx="Clip", since=11)
 class Clip(Operator):
-    """`input` limited to [min, max], scalars either of which may be absent; NaN stays."""
+    """`input` limited to [min, max], scalars; NaN stays.
+
+    An absent one is the least or the greatest finite number, so that infinities are limited all the same.
+    """
 
     input: Value
     min: Value | None = None
@@ -322,20 +325,21 @@ class Clip(Operator):
         return TensorType(dtype, self.input.type.shape)
 
     def reference(self, input: Array, min: Array | None, max: Array | None) -> Array:
-        value = input
-        if min is not None:
-            value = np.maximum(value, min.reshape(()))
-        if max is not None:
-            value = np.minimum(value, max.reshape(()))
-        return np.asarray(value)
+        least, greatest = self.input.type.dtype.extremes
+        low = least if min is None else min.reshape(())
+        high = greatest if max is None else max.reshape(())
+        return np.asarray(np.minimum(np.maximum(input, low), high))
 
     def lower(self, k: Kernel, input: Tensor, min: Tensor | None, max: Tensor | None) -> Tensor:
+        dtype = self.input.type.dtype
+        least, greatest = (literal(float(number), dtype) for number in dtype.extremes)
+
         def element(*index: Expr) -> Expr:
             value = input[index]
-            if min is not None:
-                value = maximum(value, min[(0,) * min.type.rank])
-            if max is not None:
-                value = minimum(value, max[(0,) * max.type.rank])
+            if min is not None or dtype.is_float:
+                value = maximum(value, least if min is None else min[(0,) * min.type.rank])
+            if max is not None or dtype.is_float:
+                value = minimum(value, greatest if max is None else max[(0,) * max.type.rank])
             return value
 
         return k.compute(self.result.type, element)
@@ -356,16 +360,16 @@ class Clip(Operator):
 
 @operator(onnx="Clip", since=6)
 class Clip_6(Superseded):
-    """Clip with its bounds as attributes."""
+    """Clip with its bounds as attributes; those that f32 ends with stand for the ends of the type."""
 
     x: Value
-    min: float = -math.inf
-    max: float = math.inf
+    min: float = float(F32.extremes[0])
+    max: float = float(F32.extremes[1])
 
     def upgrade(self) -> Op:
         def bound(value: float) -> Value | None:
             array = np.array(single(value), self.x.type.dtype.numpy)
-            return constant(array) if math.isfinite(value) and np.isfinite(array) else None
+            return None if single(value) in F32.extremes else constant(array)
 
         return Clip(self.x, bound(self.min), bound(self.max))
 
@@ -375,6 +379,7 @@ class Clip_6(Superseded):
         yield cls(x, 0.0, 6.0)
         yield cls(x, max=1.0)
         yield cls(x)
+        yield cls(x, -math.inf, math.inf)
 
 
 def softplus(x: Expr) -> Expr:

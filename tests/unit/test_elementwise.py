@@ -15,12 +15,13 @@ from gcomp.expand import expanded
 from gcomp.interpret import interpret
 from gcomp.ir import Op, Value
 from gcomp.lowering import lower_op
-from gcomp.op import Operator, argument, constant, known_content, operator_for
+from gcomp.op import Operator, argument, constant, constant_value, known_content, operator_for
 from gcomp.ops import (
     Add,
     BatchNormalization,
     Cast,
     Clip,
+    Clip_6,
     Div,
     Dropout,
     Elu,
@@ -52,7 +53,7 @@ from gcomp.ops import (
     Tanh,
     Where,
 )
-from gcomp.types import BOOL, F32, I64, Array, TensorType
+from gcomp.types import BOOL, F32, FLOATS, I64, Array, DType, TensorType
 
 NAN, INF = np.nan, np.inf
 SPECIAL = [NAN, INF, -INF, 0.0, -0.0, 200.0, -200.0]
@@ -95,6 +96,37 @@ def test_extremes_and_clip_propagate_nan() -> None:
         for reference, lowered in [pair for pair in both(op, *arrays)]:
             assert np.isnan(reference[:2]).all()
             np.testing.assert_array_equal(reference, lowered)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(("low", "high"), [(None, None), (None, 1.0), (-1.0, None), (-INF, INF)])
+def test_absent_bounds_of_clip_are_the_ends_of_the_type(
+    dtype: DType, low: float | None, high: float | None
+) -> None:
+    """ONNX says numeric_limits::lowest() and max(), from version 6 on."""
+    x = np.array([INF, -INF, NAN, 0.5], dtype.numpy)
+    bounds = [None if bound is None else np.array(bound, dtype.numpy) for bound in (low, high)]
+    ends = [end if bound is None else bound for bound, end in zip(bounds, dtype.extremes, strict=True)]
+    given = [None if bound is None else argument(TensorType(dtype, ())) for bound in bounds]
+    ((reference, lowered),) = both(Clip(argument(TensorType(dtype, (4,))), *given), x, *bounds)
+    for found in (reference, lowered):
+        assert (
+            found[:2].tolist() == [float(ends[1]), float(ends[0])] and np.isnan(found[2]) and found[3] == 0.5
+        )
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [({}, [*reversed(F32.extremes)]), ({"min": -INF, "max": INF}, [INF, -INF])],
+)
+def test_bounds_of_clip_6_are_the_ends_of_the_type_unless_given(
+    attributes: dict[str, float], expected: list[float]
+) -> None:
+    new = Clip_6(argument(TensorType(F32, (2,))), **attributes).upgrade()
+    assert isinstance(new, Clip)
+    arrays = [None if value is None else constant_value(value) for value in new.operands[1:]]
+    ((reference, _),) = both(new, np.array([INF, -INF], np.float32), *arrays)
+    assert reference.tolist() == expected
 
 
 def test_softmax_of_a_fully_masked_row_is_nan_and_of_an_infinity_too() -> None:
