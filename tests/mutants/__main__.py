@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections import defaultdict
 
 import click
 
@@ -26,9 +28,9 @@ MEASURED = ROOT / ".mutants"
 )
 @click.option("--first", multiple=True, metavar="TEST", help="A test or file of tests to try before others.")
 @click.option("--jobs", default=2, show_default=True)
-@click.option("--minutes", default=1e9, help="Begin no trial after so many minutes.")
+@click.option("--minutes", default=1e9, help="Begin nothing after so many minutes.")
 @click.option("--seconds", default=60.0, help="Of tests that a mutant survives before it is left.")
-@click.option("--measure", is_flag=True, help="Measure anew which tests reach what.")
+@click.option("--measure", is_flag=True, help="Measure all tests on the sources as they are.")
 @click.option("--slice", "part", type=int, help="Only every so many'th by hand, by its killer; no ledger.")
 def main(
     names: tuple[str, ...],
@@ -55,12 +57,22 @@ def main(
         if (name.startswith(names) if names else True)
         and (again == "all" or not is_known(mutant, verdicts.get(name), excused, again == "survivors"))
     ]
-    if measure or (chosen and not reach.is_current()):
-        click.echo("measuring which tests reach what (minutes)")
-        reach.measure(jobs)
-    tasks = ((mutant, stages(mutant, verdicts.get(mutant.id), reach, first, seconds)) for mutant in chosen)
+    end = time.monotonic() + 60 * minutes
+    if measure or chosen:
+        click.echo("measuring which tests reach what, where they changed")
+        if left := reach.measure(jobs, end, measure):
+            click.echo(f"not measured yet: {', '.join(left)}")
+            sys.exit(1)
+    near: dict[str, set[str]] = defaultdict(set)
+    for name, verdict in verdicts.items():
+        if verdict.killed and name in mutants:
+            near[mutants[name].file].add(verdict.by.partition("[")[0])
+    tasks = (
+        (mutant, stages(mutant, verdicts.get(mutant.id), reach, first, seconds, near[mutant.file]))
+        for mutant in chosen
+    )
     found: dict[str, ledger.Verdict] = {}
-    for mutant, verdict in run(tasks, reach.seconds if chosen else {}, jobs, minutes):
+    for mutant, verdict in run(tasks, reach.seconds if chosen else {}, jobs, end):
         found[mutant.id] = verdict
         ledger.record({mutant.id: verdict})
         click.echo(f"{len(found)}/{len(chosen)} {told(mutant, verdict)}")
@@ -71,12 +83,12 @@ def main(
     ledger.record({name: None for name in ledger.read() if name not in mutants})
     verdicts = ledger.read()
     PAGE.write_text(page(mutants.values(), verdicts, excused), "utf-8")
-    left = [
+    still_open = [
         mutant for name, mutant in mutants.items() if not is_known(mutant, verdicts.get(name), excused, True)
     ]
-    for mutant in left:
+    for mutant in still_open:
         click.echo(f"open: {told(mutant, verdicts.get(mutant.id))}")
-    sys.exit(bool(left))
+    sys.exit(bool(still_open))
 
 
 def is_known(
@@ -95,7 +107,7 @@ def check_slice(part: int, jobs: int) -> int:
     chosen = list(noticed)[::part]
     tasks = ((mutant, stages(mutant, verdicts[mutant.id], None, (), 0)) for mutant in chosen)
     missed = 0
-    for mutant, verdict in run(tasks, {}, jobs, minutes=30):
+    for mutant, verdict in run(tasks, {}, jobs, time.monotonic() + 1800):
         click.echo(told(mutant, verdict))
         missed += not verdict.killed
     return missed

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
@@ -21,13 +21,18 @@ LOADING = 0.5
 
 
 def stages(
-    mutant: Mutant, before: Verdict | None, reach: Reach | None, first: Sequence[str], most: float
+    mutant: Mutant,
+    before: Verdict | None,
+    reach: Reach | None,
+    first: Sequence[str],
+    most: float,
+    near: Container[str] = (),
 ) -> list[list[str]]:
     """The tests of each trial: what noticed the mutant before, then `first`, then those that reach it.
 
     What noticed it is tried as it was called, then with all its parameters, whose names may have moved on.
     Of those that reach it as many as take up to `most` seconds without a fault, the cheapest in a trial of
-    their own.
+    their own, those of functions `near` it before others.
     """
     found: list[list[str]] = []
     if before is not None and "::" in before.by:
@@ -37,7 +42,7 @@ def stages(
     if reach is None:
         return found
     quick, rest, files, total = list[str](), list[str](), set[str](), 0.0
-    for test in reach.tests(mutant):
+    for test in reach.tests(mutant, near):
         file = test.partition("::")[0]
         total += reach.seconds[test] + LOADING * (file not in files)
         files.add(file)
@@ -50,10 +55,10 @@ def run(
     tasks: Iterable[tuple[Mutant, list[list[str]]]],
     seconds: Mapping[str, float],
     jobs: int,
-    minutes: float,
+    end: float,
 ) -> Iterator[tuple[Mutant, Verdict]]:
-    """Verdicts as they come, `jobs` trials at a time; after so many minutes none is begun."""
-    end, queue = time.monotonic() + 60 * minutes, iter(tasks)
+    """Verdicts as they come, `jobs` trials at a time; none is begun after `end`, a `time.monotonic`."""
+    queue = iter(tasks)
     with (
         tempfile.TemporaryDirectory(prefix="mutants-") as folder,
         ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), _open, (Path(folder),)) as pool,

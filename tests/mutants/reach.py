@@ -1,76 +1,70 @@
-"""Which tests reach a line, and how long each takes: measured by running all of them under coverage."""
+"""Which tests to run on a mutant, and in which order, by what was measured of each file of tests.
+
+What is not known, or no longer true, costs time or leaves a mutant alive: it never lets one count as noticed.
+"""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Container
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from xml.etree import ElementTree
 
-from coverage import CoverageData
-
-from .mutant import ROOT, SOURCES, Mutant
+from .measurement import Measurement
+from .mutant import ROOT, Mutant
 
 
 class Reach:
-    """What one run of the tests showed, kept in a folder."""
+    """What runs of the tests showed, kept in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.coverage, self.times = folder / "coverage", folder / "times.xml"
+        self._folder = folder
 
-    def is_current(self) -> bool:
-        """Whether there is a measurement, and no source has changed since."""
-        if not (self.coverage.exists() and self.times.exists()):
-            return False
-        sources = (path for folder in SOURCES.values() for path in (ROOT / folder).rglob("*.py"))
-        return self.times.stat().st_mtime > max(path.stat().st_mtime for path in sources)
+    def measure(self, jobs: int, end: float, anew: bool) -> list[str]:
+        """Runs the files of tests that changed since they were measured; with `anew`, or any source did.
 
-    def measure(self, jobs: int) -> None:
-        """Runs all tests but the slow ones. Raises `CalledProcessError` where one fails."""
-        self.coverage.parent.mkdir(exist_ok=True)
-        folders = [f"--cov={folder}" for folder in SOURCES.values()]
-        command = [sys.executable, "-m", "pytest", "-q", "-n", str(jobs), "-m", "not slow"]
-        command += ["-p", "no:cacheprovider", *folders, "--cov-context=test", "--cov-report="]
-        command += [f"--junitxml={self.times}"]
-        subprocess.run(command, cwd=ROOT, env={**os.environ, "COVERAGE_FILE": str(self.coverage)}, check=True)
+        None is begun after `end`, a `time.monotonic`: what was not is returned. Raises `RuntimeError` where
+        a test fails.
+        """
+        old = [one for one in self._of_all_files() if not one.is_current(anew)]
+
+        def measure(one: Measurement) -> bool:
+            if begun := time.monotonic() < end:
+                one.run()
+            return begun
+
+        with ThreadPoolExecutor(jobs) as pool:
+            return [one.file for one, done in zip(old, pool.map(measure, old), strict=True) if not done]
+
+    def _of_all_files(self) -> list[Measurement]:
+        files = (path for path in (ROOT / "tests").rglob("test_*.py") if "mutants" not in path.parts)
+        return [Measurement(self._folder, path.relative_to(ROOT).as_posix()) for path in sorted(files)]
+
+    @cached_property
+    def _measurements(self) -> list[Measurement]:
+        return [one for one in self._of_all_files() if one.exists]
 
     @cached_property
     def seconds(self) -> dict[str, float]:
         """What each test took."""
-        return {
-            f"{case.attrib['classname'].replace('.', '/')}.py::{case.attrib['name']}": float(
-                case.attrib["time"]
-            )
-            for case in ElementTree.parse(self.times).iter("testcase")
-        }
+        return {test: spent for one in self._measurements for test, spent in one.seconds.items()}
 
-    @cached_property
-    def _data(self) -> CoverageData:
-        data = CoverageData(str(self.coverage))
-        data.read()
-        return data
+    def tests(self, mutant: Mutant, first: Container[str] = ()) -> list[str]:
+        """The tests that run a line of the mutant; if there are none, its file, or else all tests.
 
-    def tests(self, mutant: Mutant) -> list[str]:
-        """The tests that run a line of the mutant, or its file if none of the lines is run by a test itself.
-
-        The cheapest of each test function come first, then the second cheapest: neighbours among the
-        parameters of one function seldom see what the others do not.
+        The test functions in `first` come first. Of each function the cheapest test comes before any second:
+        neighbours among the parameters of one function seldom see what the others do not.
         """
-        contexts = self._data.contexts_by_lineno(str((ROOT / mutant.file).resolve()))
-        found = _names(context for line in mutant.lines() for context in contexts.get(line, ()))
-        if not found:
-            found = _names(context for line in contexts.values() for context in line)
+        found = {test for one in self._measurements for test in one.running(mutant)}
+        found = found or {test for one in self._measurements for test in one.entering(mutant.file)}
         families: dict[str, list[str]] = defaultdict(list)
-        for test in sorted(found & self.seconds.keys(), key=lambda test: (self.seconds[test], test)):
+        for test in sorted(found or self.seconds, key=lambda test: (self.seconds[test], test)):
             families[test.partition("[")[0]].append(test)
-        rounds = [(place, test) for family in families.values() for place, test in enumerate(family)]
-        return [test for _, test in sorted(rounds, key=lambda turn: (turn[0], self.seconds[turn[1]]))]
-
-
-def _names(contexts: Iterable[str]) -> set[str]:
-    """Tests by the contexts that pytest-cov gives their phases; what ran outside of any has none."""
-    return {context.rpartition("|")[0] for context in contexts} - {""}
+        rounds = [
+            (place, family not in first, self.seconds[test], test)
+            for family, tests in families.items()
+            for place, test in enumerate(tests)
+        ]
+        return [test for *_, test in sorted(rounds)]

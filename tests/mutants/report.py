@@ -26,14 +26,16 @@ comparison, a constant, an axis, an index or a line; not from {untested}.
 make mutants                                            # all that are not known yet
 make mutants MUTANTS='--minutes 10'                     # some of them, the others next time
 make mutants MUTANTS='--again survivors'                # those that no test noticed, after writing one
+make mutants MUTANTS='--measure'                        # after much has changed: which tests reach what
 make mutants MUTANTS='--again all lowering core'        # these groups, whatever is known
 ```
 
 `tests/mutants/ledger.json` keeps what was found, with a hash of the function that each mutant is in: a
-verdict holds until that function changes. A mutant that survives wants a test, or, if nothing that the
-compiler promises tells it from the original, an argument in `tests/mutants/equivalent.toml`. A fault whose
-text is gone makes the tests fail: say in `tests/mutants/faults/` where the same mistake would be made now.
-Every run of the tests tries a slice of the faults again.
+verdict holds until that function changes, whatever becomes of the rest. A mutant that survives wants a test,
+or, if nothing that the compiler promises tells it from the original, an argument in
+`tests/mutants/equivalent.toml`. A fault whose text is gone makes the tests fail: say in
+`tests/mutants/faults/` where the same mistake would be made now. Every run of the tests tries a slice of the
+faults again.
 
 """
 
