@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,10 @@ from hypothesis import strategies as st
 from bench.rows import BARRED, ROWS, Row
 from bench.single import single
 from gcomp.backends.llvm.cpu import Cpu, from_options, host
-from gcomp.backends.llvm.templates.schedule import balanced, choose
+from gcomp.backends.llvm.emit import Function
+from gcomp.backends.llvm.templates.axis import Axis
+from gcomp.backends.llvm.templates.schedule import Tile, balanced, choose
+from gcomp.backends.llvm.templates.tile import Contraction, Weights
 
 
 @given(extent=st.integers(1, 300), most=st.integers(1, 40))
@@ -32,6 +36,43 @@ def test_balanced_pieces(extent: int, most: int) -> None:
 def test_tiles_fit_the_registers(cpu: Cpu, rows: int, vectors: int, depth: int, kernel: int) -> None:
     tile = choose(cpu, rows, vectors, depth, kernel=kernel)
     assert tile.rows * tile.vectors + tile.taps * tile.vectors < cpu.vector_registers
+
+
+def square(size: int, kernel: int) -> Axis:
+    """Of an image whose results are as many as its elements."""
+    return Axis(size, size, 1, kernel, pad=kernel // 2)
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "depth", "vectors", "block"),
+    [
+        # input and half of the results: 784 KiB + 392 KiB; weights of 144 KiB stay: 25 blocks of 32 KiB
+        (square(56, 3), square(56, 3), 64, 4, 3),
+        # the same of a quarter of the size stays in the cache
+        (square(28, 3), square(28, 3), 64, 4, None),
+        # one panel reads its input once
+        (square(56, 3), square(56, 3), 64, 2, None),
+        # weights of 1.1 MiB are read twice, the input of 1.5 MiB need not be
+        (square(28, 3), square(28, 3), 512, 4, 14),
+        # weights of 3.1 MiB read twice cost more than that input
+        (square(28, 5), square(28, 5), 512, 4, None),
+        # 512 tiles of a matrix of 4 MiB beside weights of 64 KiB
+        (Axis(1, 1, 0), Axis(4096, 4096, 256), 256, 4, 4),
+        # a row of results, of which some lack taps, is not cut
+        (Axis(1, 1, 0), square(4096, 3), 256, 4, None),
+    ],
+)
+def test_blocks_are_cut_where_what_panels_read_leaves_the_cache(
+    outer: Axis, inner: Axis, depth: int, vectors: int, block: int | None
+) -> None:
+    def nothing(*_: object) -> Any: ...
+
+    weights = Weights("", None, 0, 64, 16)
+    tile = Tile(8, 2, 1)
+    nest = Contraction(
+        Function("f", ()), 16, outer, inner, depth, 1, vectors, vectors, tile, "", weights, nothing, nothing
+    )
+    assert nest._block() == block
 
 
 def hottest_loop(assembly: str) -> list[str]:

@@ -214,9 +214,6 @@ class _TileBody:
         axis, fn = self.of.outer, self.of.fn
         if axis.interior(0, axis.extent):
             return 0, axis.kernel
-        if not self.y.startswith("%"):
-            inside = [tap for tap in range(axis.kernel) if axis.reads(int(self.y), tap)]
-            return (inside[0], inside[-1] + 1) if inside else (0, 0)
         before = fn.value(f"sub i64 {axis.pad}, {fn.mul(self.y, axis.stride)}")
         first = self._taps_below(before)
         return first, self._least(self._taps_below(fn.add(before, axis.size)), axis.kernel)
