@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ from gcomp.ops import (
     Sum,
 )
 from gcomp.rewrite import RewritePass, Rule, made_by, rewrite
-from gcomp.trial import ByOnnxRuntime
+from gcomp.trial import ByOnnxRuntime, Failure
 from gcomp.types import Array, parse_type
 from gcomp.verify import reference
 
@@ -236,6 +237,38 @@ def test_onnx_runtime_blames_a_wrong_pass(monkeypatch: pytest.MonkeyPatch) -> No
     weak_sum(monkeypatch)
     found = bisect(network(), passes=PIPELINE, against="onnxruntime")
     assert found.culprit is not None and found.culprit.rule == "short_sum"
+
+
+@pytest.mark.parametrize("in_a_pass", [True, False])
+@pytest.mark.parametrize("last", [True, False])
+def test_a_fault_that_comes_and_goes_is_not_verified(
+    in_a_pass: bool, last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step before is run once more, then the step itself: each of them could tell otherwise now."""
+    graph, bisecting = network(), sys.modules[Bisection.__module__]
+    if in_a_pass:
+        weak_sum(monkeypatch)
+    else:
+        monkeypatch.setattr(Sigmoid, "reference", lambda self, x: np.tanh(x))
+
+    def search() -> Bisection:
+        if in_a_pass:
+            return bisect(graph, "reference", passes=PIPELINE)
+        return bisect(graph, "reference", passes="", against="onnxruntime")
+
+    steady, runs = search(), 0
+    assert steady.verified
+
+    def attempt(*given: Any, attempt: Any = bisecting.attempt) -> Failure | None:
+        nonlocal runs
+        runs += 1
+        if runs == steady.runs - (not last):
+            return None if last else Failure("differs", "by chance")
+        return attempt(*given)
+
+    monkeypatch.setattr(bisecting, "attempt", attempt)
+    found = search()
+    assert found.culprit is not None and found.runs == steady.runs and not found.verified
 
 
 def test_open_sizes_are_those_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:

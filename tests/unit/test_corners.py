@@ -126,6 +126,13 @@ def test_zeros_alone_are_quantized_to_zero() -> None:
         assert not stored.any() and scale == 0 and zero == 0
 
 
+def test_a_step_of_one_is_no_step_of_zero() -> None:
+    x = np.array([-100, 0, 155], np.float32)
+    op = DynamicQuantizeLinear(constant(x))
+    for stored, scale, zero in both(op):
+        assert scale == 1 and zero == 100 and np.array_equal(stored, [0, 100, 255])
+
+
 def test_halves_are_rounded_to_even() -> None:
     halves = np.array([0.5, 1.5, 2.5, -0.5, -1.5, 3.5], np.float32)
     (found,) = evaluate_op(Round(of(6)), [halves])

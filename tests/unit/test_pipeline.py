@@ -113,6 +113,12 @@ def test_bad_text_is_refused(text: str, error: type[Exception], message: str) ->
     assert str(caught.value).startswith(message)
 
 
+@pytest.mark.parametrize("name", registry.names("passes"))
+def test_a_name_is_no_option(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} has no option 'name'"):
+        parse_pipeline(f"{name}{{name=other}}")
+
+
 def test_targets_share_the_form() -> None:
     assert parse_names("llvm{triple=aarch64-linux-gnu,cpu=cortex-a76}") == [
         ("llvm", {"triple": "aarch64-linux-gnu", "cpu": "cortex-a76"})

@@ -28,6 +28,13 @@ def test_rare_large_elements_are_cut_off_but_common_ones_are_not() -> None:
     assert found(even) == pytest.approx((-3, 5), rel=0.02)
 
 
+def test_a_cut_lies_where_what_is_common_ends() -> None:
+    """Ranges are tried 1/16 apart here: bins are 1/256 wide."""
+    common = np.random.default_rng(0).uniform(-1, 1, 100_000).astype(np.float32)
+    low, high = found(np.append(common, np.float32(8)))
+    assert low == common.min() and 1 <= high <= 1 + 1 / 16
+
+
 def test_zeros_do_not_count() -> None:
     positive = np.maximum(normal(), 0)
     many = np.append(positive, np.zeros(1_000_000, np.float32))

@@ -51,10 +51,10 @@ def of(graph: Graph, op: Operator) -> Graph:
     return graph
 
 
-def decided(graph: Graph) -> tuple[Storage, list[str]]:
+def decided(graph: Graph, by: Sparsify | None = None) -> tuple[Storage, list[str]]:
     """What the largest constant is stored as, and what watchers were told."""
     with watching(Decisions()) as told:
-        run_pipeline(graph, [Sparsify()], check="text")
+        run_pipeline(graph, [by or Sparsify()], check="text")
     largest = max((op for op in graph.ops if isinstance(op, Constant)), key=lambda op: op.value.size)
     return largest.storage, [str(decision) for decision in told.found]
 
@@ -89,6 +89,62 @@ def test_a_convolution_competes_with_winograd_where_that_is_used(
     zeros: float, stride: int, form: Storage
 ) -> None:
     assert decided(convolution(128, 28, pruned(zeros, 1, 128, 128, 3, 3), stride))[0] == form
+
+
+@pytest.mark.parametrize(
+    ("rows", "depth", "options", "dense", "single", "blocks"),
+    [
+        # 8 vectors of rows, in two chunks of 4
+        (
+            128,
+            64,
+            {},
+            128 * 4 * 64 / 2 / 0.9,
+            lambda n: 2 * (n * (4 / 2 / 0.6 + 1) + 64 * 4) + 8 * 128 * 2.3 * 5,
+            lambda n: 2 * (n * (4 * 4 / 2 / 0.92 + 1) + 16 * 4) + 8 * 128 * 2.3 * 5,
+        ),
+        # one vector: weights come from memory where all are stored, and each block takes at least 4 cycles
+        (
+            1,
+            64,
+            {},
+            4 * 64 * 64 / 8,
+            lambda n: n * (2 / 0.6 + 1) + 64 * 4 + 128 * 2.3 * 5,
+            lambda n: n * (2 / 0.92 + 1) + 16 * 4 + 128 * 2.3 * 5,
+        ),
+        # the inputs of 4 vectors fill two sections: rows of single weights are begun in each
+        (
+            64,
+            256,
+            {},
+            64 * 4 * 256 / 2 / 0.9,
+            lambda n: n * (4 / 2 / 0.6 + 1) + 2 * 64 * 4 + 4 * 320 * 2.3 * 5,
+            lambda n: n * (4 * 4 / 2 / 0.92 + 1) + 16 * 4 + 4 * 320 * 2.3 * 5,
+        ),
+        # with few registers blocks take one vector of rows at a time
+        (
+            64,
+            64,
+            {"registers": 8},
+            64 * 4 * 64 / 2 / 0.9,
+            lambda n: n * (4 / 2 / 0.6 + 1) + 64 * 4 + 4 * 128 * 2.3 * 5,
+            lambda n: 4 * (n * (4 / 2 / 0.92 + 1) + 16 * 4) + 4 * 128 * 2.3 * 5,
+        ),
+    ],
+)
+def test_estimates_are_what_counting_cycles_gives(
+    rows: int,
+    depth: int,
+    options: dict[str, int],
+    dense: float,
+    single: Callable[[int], float],
+    blocks: Callable[[int], float],
+) -> None:
+    weights = pruned(0.9, 4, 64, depth)
+    stored = int(np.count_nonzero(weights))
+    _, (told,) = decided(product(rows, weights), Sparsify(**options))
+    assert f"unstructured takes {single(stored) / dense:.2f} " in told
+    assert f"4x1 takes {blocks(stored // 4) / dense:.2f} " in told
 
 
 def test_without_zeros_nothing_is_told() -> None:
@@ -127,12 +183,23 @@ def test_its_text_is_read_again() -> None:
     assert 'storage="unstructured"' in text and parse(text) == graph
 
 
-def test_an_addend_that_is_no_bias_stays_dense() -> None:
+@pytest.mark.parametrize(
+    ("shape", "form"),
+    [
+        ((256,), "unstructured"),
+        ((1, 256), "unstructured"),
+        ((128, 256), "dense"),
+        ((1,), "dense"),
+        ((), "dense"),
+    ],
+)
+def test_an_addend_that_is_no_bias_stays_dense(shape: tuple[int, ...], form: Storage) -> None:
     graph = Graph()
-    a, c = (graph.add_input(TensorType(F32, (128, 256))) for _ in range(2))
+    a, c = graph.add_input(TensorType(F32, (128, 256))), graph.add_input(TensorType(F32, shape))
     of(graph, Gemm(a, constant(pruned(0.9, 1, 256, 256)), c))
-    form, (told,) = decided(graph)
-    assert form == "dense" and "its addend is not one per output" in told
+    found, (told,) = decided(graph)
+    assert found == form
+    assert ("its addend is not one per output" in told) is (form == "dense")
 
 
 @pytest.mark.parametrize("options", [{}, {"cpu": "haswell"}, {"triple": "aarch64-linux-gnu"}])
