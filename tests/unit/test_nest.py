@@ -220,6 +220,22 @@ def test_pointwise_results_in_a_layout_have_zero_padding() -> None:
     assert found.reshape(4, 8).tolist() == [[1, 1, 1, 0, 0, 0, 0, 0]] * 4
 
 
+def test_padding_is_written_with_the_lanes_before_it() -> None:
+    """Of 20 channels in vectors of 16: the second vector holds 4 of them, and 12 zeros."""
+    type = x(1, 20, 2, 2).with_layout(channels_last(4, 16))
+    op = Add(argument(type), argument(TensorType(F32, ())))
+    op.result.type = type
+    found = text(op)
+    assert found.count("store <16 x float>") == found.count("store ") == 2
+    assert loops(found) == 1 and "masked.store" not in found
+
+
+def test_symbolic_rows_are_vectors_where_nothing_is_left_over() -> None:
+    n = symbol("n")
+    assert "load <16 x float>" in text(Relu(argument(TensorType(F32, (n * 48,)))))
+    assert "x float>" not in text(Relu(argument(TensorType(F32, (n * 24,)))))
+
+
 def test_an_index_out_of_range_is_told_and_reads_nothing() -> None:
     op = Gather(argument(x(3, 4)), argument(TensorType(I64, (2,))))
     given = np.arange(12, dtype=np.float32).reshape(3, 4)
