@@ -31,7 +31,9 @@ MEASURED = ROOT / ".mutants"
 @click.option("--minutes", default=1e9, help="Begin nothing after so many minutes.")
 @click.option("--seconds", default=60.0, help="Of tests that a mutant survives before it is left.")
 @click.option("--measure", is_flag=True, help="Measure all tests on the sources as they are.")
-@click.option("--slice", "part", type=int, help="Only every so many'th by hand, by its killer; no ledger.")
+@click.option(
+    "--slice", "part", type=int, help="Only every so many'th noticed one, by what noticed it; no ledger."
+)
 def main(
     names: tuple[str, ...],
     again: str | None,
@@ -48,14 +50,14 @@ def main(
     """
     if part is not None:
         sys.exit(check_slice(part, jobs))
-    verdicts, excused = ledger.read(), ledger.arguments()
+    verdicts = ledger.read()
     mutants = {mutant.id: mutant for mutant in (*handwritten(), *drawn())}
-    reach = Reach(MEASURED)
+    reach, known = Reach(MEASURED), ledger.outcomes(mutants.values())
+    wanted = {"not tried", *{"survivors": ["survives"], "all": ["survives", "noticed"]}.get(again or "", [])}
     chosen = [
         mutant
         for name, mutant in mutants.items()
-        if (name.startswith(names) if names else True)
-        and (again == "all" or not is_known(mutant, verdicts.get(name), excused, again == "survivors"))
+        if (name.startswith(names) if names else True) and known[name] in wanted
     ]
     end = time.monotonic() + 60 * minutes
     if measure or chosen:
@@ -81,30 +83,22 @@ def main(
         click.echo(f"fails without a fault: {test}")
         ledger.record({name: None for name, verdict in found.items() if verdict.by == test})
     ledger.record({name: None for name in ledger.read() if name not in mutants})
-    verdicts = ledger.read()
-    PAGE.write_text(page(mutants.values(), verdicts, excused), "utf-8")
-    still_open = [
-        mutant for name, mutant in mutants.items() if not is_known(mutant, verdicts.get(name), excused, True)
-    ]
-    for mutant in still_open:
-        click.echo(f"open: {told(mutant, verdicts.get(mutant.id))}")
-    sys.exit(bool(still_open))
-
-
-def is_known(
-    mutant: Mutant, verdict: ledger.Verdict | None, excused: dict[str, dict[str, str]], killed: bool
-) -> bool:
-    """Whether the mutant, as it is, was tried, with success if `killed`, or is argued to be equivalent."""
-    key = mutant.key()
-    tried = verdict is not None and verdict.key == key and (verdict.killed or not killed)
-    return tried or excused.get(mutant.id, {}).get("key") == key
+    PAGE.write_text(page(mutants.values()), "utf-8")
+    known = ledger.outcomes(mutants.values())
+    for name in ledger.arguments():
+        if known.get(name) != "equivalent":
+            click.echo(f"argues about a mutant that is no more: {name}")
+    open_ones = [mutant for name, mutant in mutants.items() if known[name] in ("survives", "not tried")]
+    for mutant in open_ones:
+        click.echo(f"open: {mutant.told} {known[mutant.id]}")
+    sys.exit(bool(open_ones))
 
 
 def check_slice(part: int, jobs: int) -> int:
-    """Tries every `part`th fault by the test that noticed it before; the number that stay unnoticed now."""
+    """Tries every `part`th mutant by the test that noticed it before; the number that stay unnoticed now."""
     verdicts = ledger.read()
-    noticed = (mutant for mutant in handwritten() if mutant.id in verdicts and verdicts[mutant.id].killed)
-    chosen = list(noticed)[::part]
+    mutants = (*handwritten(), *drawn())
+    chosen = [one for one in mutants if one.id in verdicts and verdicts[one.id].killed][::part]
     tasks = ((mutant, stages(mutant, verdicts[mutant.id], None, (), 0)) for mutant in chosen)
     missed = 0
     for mutant, verdict in run(tasks, {}, jobs, time.monotonic() + 1800):
@@ -113,12 +107,9 @@ def check_slice(part: int, jobs: int) -> int:
     return missed
 
 
-def told(mutant: Mutant, verdict: ledger.Verdict | None) -> str:
+def told(mutant: Mutant, verdict: ledger.Verdict) -> str:
     """One line about a mutant and what became of it."""
-    what = f"{mutant.id} ({mutant.file}, line {mutant.lines().start}: {mutant.note})"
-    if verdict is None or not verdict.killed:
-        return f"{what} {'was not tried' if verdict is None else 'SURVIVES'}"
-    return f"{what} {verdict.how}: {verdict.by}"
+    return f"{mutant.told} {f'{verdict.how}: {verdict.by}' if verdict.killed else 'SURVIVES'}"
 
 
 if __name__ == "__main__":

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
+from .mutant import Mutant
 from .trial import Verdict
+
+Outcome = Literal["noticed", "survives", "equivalent", "not tried"]
 
 LEDGER = Path(__file__).with_name("ledger.json")
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
@@ -28,3 +33,24 @@ def record(found: dict[str, Verdict | None]) -> None:
 def arguments() -> dict[str, dict[str, str]]:
     """By id: the `key` of a mutant that is equivalent to the original, and the `argument` for it."""
     return tomllib.loads(EQUIVALENT.read_text("utf-8"))
+
+
+def outcomes(mutants: Iterable[Mutant]) -> dict[str, Outcome]:
+    """What is known of each mutant by its id: nothing where its function changed since it was tried."""
+    verdicts, excused = read(), arguments()
+    found: dict[str, Outcome] = {}
+    for mutant in mutants:
+        key, verdict = mutant.key(), verdicts.get(mutant.id)
+        if excused.get(mutant.id, {}).get("key") == key:
+            found[mutant.id] = "equivalent"
+        elif verdict is None or verdict.key != key:
+            found[mutant.id] = "not tried"
+        else:
+            found[mutant.id] = "noticed" if verdict.killed else "survives"
+    return found
+
+
+def share(outcomes: Iterable[Outcome]) -> float:
+    """Of the mutants that were tried and are not equivalent, the share that a test noticed."""
+    tried = [outcome == "noticed" for outcome in outcomes if outcome in ("noticed", "survives")]
+    return sum(tried) / len(tried) if tried else 0.0

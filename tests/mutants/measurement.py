@@ -79,7 +79,8 @@ class Measurement:
         """The tests that run a line of it; where its function has changed since, a line of the function."""
         contexts, lines = self._by_line(mutant.file), mutant.lines()
         node, name = definition(ast.parse(mutant.source()), lines.start)
-        if (place := self._places.get(mutant.file, {}).get(name)) is None:
+        place = self._places.get(mutant.file, {}).get(name)
+        if place is None or not isinstance(node, ast.FunctionDef):
             return set()
         text, first, last = place[0], int(place[1]), int(place[2])
         moved = first - first_line(node)

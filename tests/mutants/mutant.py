@@ -29,6 +29,11 @@ class Mutant:
     def id(self) -> str:
         return f"{self.group}/{self.name}"
 
+    @property
+    def told(self) -> str:
+        """What it is, in a line."""
+        return f"{self.id} ({self.file}, line {self.lines().start}: {self.note})"
+
     def source(self, root: Path = ROOT) -> bytes:
         """The file as it should be."""
         return (root / self.file).read_bytes()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from .ledger import Verdict
+from . import ledger
+from .ledger import Outcome
 from .mechanical import SEED, UNTESTED
 from .mutant import ROOT, SOURCES, Mutant
+from .trial import Verdict
 
 PAGE = ROOT / "docs" / "mutants.md"
 
@@ -31,42 +33,41 @@ make mutants MUTANTS='--again all lowering core'        # these groups, whatever
 ```
 
 `tests/mutants/ledger.json` keeps what was found, with a hash of the function that each mutant is in: a
-verdict holds until that function changes, whatever becomes of the rest. A mutant that survives wants a test,
-or, if nothing that the compiler promises tells it from the original, an argument in
-`tests/mutants/equivalent.toml`. A fault whose text is gone makes the tests fail: say in
-`tests/mutants/faults/` where the same mistake would be made now. Every run of the tests tries a slice of the
-faults again.
+verdict holds until that function changes, whatever becomes of the rest, and then it is to be tried again. A
+mutant that survives wants a test, or, if nothing that the compiler promises tells it from the original, an
+argument in `tests/mutants/equivalent.toml`. A fault whose text is gone makes the tests fail: say in
+`tests/mutants/faults/` where the same mistake would be made now. Every run of the tests tries a slice of all
+that was noticed again, and demands of the ledger that nearly all was.
 
 """
 
 
-def page(
-    mutants: Iterable[Mutant], verdicts: Mapping[str, Verdict], excused: Mapping[str, Mapping[str, str]]
-) -> str:
+def page(mutants: Iterable[Mutant]) -> str:
     """The whole page."""
     groups: dict[str, list[Mutant]] = {}
     for mutant in mutants:
         groups.setdefault(mutant.group, []).append(mutant)
+    known = ledger.outcomes(mutant for members in groups.values() for mutant in members)
+    verdicts = {name: one for name, one in ledger.read().items() if known.get(name) == "noticed"}
     untested = " and ".join(f"`{path}`, which {reason}" for path, reason in UNTESTED.items())
-    parts = [HEAD.format(seed=SEED, untested=untested), _summary(groups, verdicts, excused)]
-    parts.append(_checks(groups, verdicts))
-    for group, members in groups.items():
-        parts.append(_details(group, members, verdicts, excused))
+    parts = [HEAD.format(seed=SEED, untested=untested), _summary(groups, known), _checks(groups, verdicts)]
+    parts += [_details(group, members, known, verdicts) for group, members in groups.items()]
     return "".join(parts)
 
 
-def _summary(
-    groups: Mapping[str, list[Mutant]],
-    verdicts: Mapping[str, Verdict],
-    excused: Mapping[str, Mapping[str, str]],
-) -> str:
-    lines = ["| Group | Mutants | Equivalent | Noticed | Share of the rest |\n|---|---|---|---|---|\n"]
+def _summary(groups: Mapping[str, list[Mutant]], known: Mapping[str, Outcome]) -> str:
+    lines = [
+        "| Group | Mutants | Tried | Equivalent | Noticed | Share of the rest |\n|---|---|---|---|---|---|\n"
+    ]
     for group, members in groups.items():
-        killed = sum(is_killed(mutant, verdicts) for mutant in members)
-        equal = sum(mutant.id in excused and not is_killed(mutant, verdicts) for mutant in members)
-        what = "drawn" if group in SOURCES else "by hand"
-        share = 100 * killed / max(1, len(members) - equal)
-        lines.append(f"| {group} ({what}) | {len(members)} | {equal} | {killed} | {share:.1f} % |\n")
+        outcomes: list[Outcome] = [known[mutant.id] for mutant in members]
+        count = Counter(outcomes)
+        what, tried = "drawn" if group in SOURCES else "by hand", len(members) - count["not tried"]
+        share = f"{100 * ledger.share(outcomes):.1f} %"
+        lines.append(
+            f"| {group} ({what}) | {len(members)} | {tried} | {count['equivalent']} | {count['noticed']} "
+            f"| {share} |\n"
+        )
     return "".join(lines)
 
 
@@ -74,7 +75,7 @@ def _checks(groups: Mapping[str, list[Mutant]], verdicts: Mapping[str, Verdict])
     """How many mutants of each group each file of tests was the first to notice."""
     first = {
         group: Counter(
-            verdicts[mutant.id].by.partition("::")[0] for mutant in members if is_killed(mutant, verdicts)
+            verdicts[mutant.id].by.partition("::")[0] for mutant in members if mutant.id in verdicts
         )
         for group, members in groups.items()
     }
@@ -92,24 +93,22 @@ def _checks(groups: Mapping[str, list[Mutant]], verdicts: Mapping[str, Verdict])
 def _details(
     group: str,
     members: Iterable[Mutant],
+    known: Mapping[str, Outcome],
     verdicts: Mapping[str, Verdict],
-    excused: Mapping[str, Mapping[str, str]],
 ) -> str:
-    rows: list[str] = []
+    excused, rows = ledger.arguments(), list[str]()
     for mutant in members:
-        if is_killed(mutant, verdicts):
-            verdict = verdicts[mutant.id]
-            test = verdict.by.removeprefix("tests/").partition("[")[0]
-            outcome = f"{verdict.how}: `{test}`"
-        elif mutant.id in excused:
-            outcome = f"equivalent: {excused[mutant.id]['argument']}"
-        else:
-            outcome = "**survives**" if mutant.id in verdicts else "not tried"
+        match known[mutant.id]:
+            case "noticed":
+                verdict = verdicts[mutant.id]
+                test = verdict.by.removeprefix("tests/").partition("[")[0]
+                told = f"{verdict.how}: `{test}`"
+            case "equivalent":
+                told = f"equivalent: {excused[mutant.id]['argument']}"
+            case "survives":
+                told = "**survives**"
+            case "not tried":
+                told = "not tried"
         note = mutant.note.replace("|", "\\|")
-        rows.append(f"| {mutant.name} | `{mutant.file}` | {note} | {outcome} |\n")
+        rows.append(f"| {mutant.name} | `{mutant.file}` | {note} | {told} |\n")
     return f"\n## {group}\n\n| Mutant | File | Fault | |\n|---|---|---|---|\n{''.join(rows)}"
-
-
-def is_killed(mutant: Mutant, verdicts: Mapping[str, Verdict]) -> bool:
-    """Whether a test noticed it, when it was last tried."""
-    return mutant.id in verdicts and verdicts[mutant.id].killed

@@ -86,7 +86,7 @@ class Workshop:
         code = os.waitstatus_to_exitcode(status)
         last = self.progress.read_text("utf-8").splitlines()
         how, _, where = last[-1].partition(" ") if last else ("", "", "")
-        if code == pytest.ExitCode.OK and how == "done":
+        if (code == pytest.ExitCode.OK and how == "done") or code == pytest.ExitCode.NO_TESTS_COLLECTED:
             return Verdict(key, False)
         if code == -signal.SIGALRM:
             return Verdict(key, True, where or "loading the tests", "no end")
