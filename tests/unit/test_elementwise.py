@@ -32,6 +32,7 @@ from gcomp.ops import (
     Gelu,
     Identity,
     LayerNormalization,
+    LeakyRelu,
     LogSoftmax,
     Max,
     Min,
@@ -127,6 +128,14 @@ def test_bounds_of_clip_6_are_the_ends_of_the_type_unless_given(
     arrays = [None if value is None else constant_value(value) for value in new.operands[1:]]
     ((reference, _),) = both(new, np.array([INF, -INF], np.float32), *arrays)
     assert reference.tolist() == expected
+
+
+def test_the_slope_of_leaky_relu_begins_below_zero() -> None:
+    """An infinite slope tells: at zero it would give NaN."""
+    x = np.array([-1.0, -0.0, 0.0, 2.0], np.float32)
+    ((reference, lowered),) = both(LeakyRelu(argument(TensorType(F32, (4,))), alpha=INF), x)
+    np.testing.assert_array_equal(reference, [-INF, 0, 0, 2])
+    np.testing.assert_array_equal(lowered, reference)
 
 
 def test_softmax_of_a_fully_masked_row_is_nan_and_of_an_infinity_too() -> None:

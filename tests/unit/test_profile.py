@@ -250,15 +250,17 @@ def test_what_has_no_steps_says_so() -> None:
 
 def test_what_follows_a_host_step_is_compiled_together_and_runs_after_it() -> None:
     graph = Graph("hosted")
-    x = graph.add_input(TensorType(F32, (3,)), "x")
+    x = graph.add_input(TensorType(F32, (3, 3)), "x")
     squared = graph.add(_HostSquare(graph.add(Relu(x)).result)).result
-    y = graph.add(Add(graph.add(Relu(graph.add(Add(squared, x)).result)).result, squared)).result
+    y = graph.add(MatMul(graph.add(MatMul(squared, x)).result, squared)).result
     graph.outputs, graph.output_names = [y], ["y"]
     with pytest.warns(UserWarning, match="_HostSquare"):
         module = gcomp.compile(graph)
-    given = np.array([-2, 1, 3], np.float32)
+    given = np.arange(-4, 5, dtype=np.float32).reshape(3, 3)
     square = np.maximum(given, 0) ** 2
-    assert np.array_equal(module(given)[0], np.maximum(square + given, 0) + square)
+    assert np.array_equal(module(given)[0], square @ given @ square)
+    steps = [event.step.operators for event in module.trace(given).events]
+    assert steps == [("Relu",), ("_HostSquare",), ("MatMul",), ("MatMul",)]
 
 
 def test_the_peak_counts_what_it_multiplies() -> None:
