@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from bench.single import Single, empty, in_memory, logical, problem_for, single
 from gcomp.backends.llvm.cpu import Cpu, from_options, host
 from gcomp.expr import Expr
-from gcomp.op import Operator, argument, constant
+from gcomp.ir import Value
+from gcomp.op import Constant, Operator, argument, constant
 from gcomp.ops.integer import ConvInteger
 from gcomp.ops.linear import MatMulInteger
 from gcomp.ops.pool import MaxPool
@@ -97,6 +98,33 @@ def test_matmul(cpu: Cpu, m: int, n: int, k: int, batch: int, dtype: DType) -> N
     a, b, zero = numbers(0, dtype, batch, m, k), numbers(1, I8, k, n), numbers(m, dtype)
     op = MatMulInteger(of(dtype, batch, m, k), constant(b), constant(zero))
     check(op, cpu, [a, b, zero, None])
+
+
+@pytest.mark.parametrize(("depth", "dtype", "copied"), [(64, U8, False), (62, U8, True), (64, I8, True)])
+def test_rows_of_whole_groups_of_bytes_are_read_where_they_are(
+    depth: int, dtype: DType, copied: bool
+) -> None:
+    """Products of four unsigned bytes each: others are copied first."""
+    w = numbers(1, I8, depth, 32)
+    code = single(
+        problem_for(
+            MatMulInteger(of(dtype, 5, depth), constant(w)), from_options({"cpu": "icelake-server"}), {1: w}
+        )
+    )
+    assert code is not None
+    assert any(given.source == "scratch" for given in code.emitted.arguments) is copied
+
+
+@pytest.mark.parametrize("shape", [(8, 3, 64), (2, 4, 3, 64), (1, 24, 64)])
+def test_batches_with_one_matrix_are_rows_of_it(shape: tuple[int, ...]) -> None:
+    def loops(*shape: int) -> int:
+        w = numbers(1, I8, 64, 32)
+        op = MatMulInteger(of(U8, *shape), constant(w))
+        code = single(problem_for(op, from_options({"cpu": "icelake-server"}), {1: w}))
+        assert code is not None
+        return code.text().count("= phi i64 ")
+
+    assert loops(*shape) == loops(24, 64)
 
 
 @every_processor
@@ -216,3 +244,20 @@ def test_what_no_convolution_kernel_takes(cpu: Cpu) -> None:
     assert not taken(ConvInteger(x, constant(unsigned)), unsigned)
     narrow = numbers(1, I8, 32, 2, 3, 3)
     assert not taken(ConvInteger(x, constant(narrow), group=32), narrow)
+
+
+@every_processor
+def test_depthwise_kernels_know_both_zero_points(cpu: Cpu) -> None:
+    layout, w = channels_last(4, cpu.lanes(F32)), numbers(1, I8, 64, 1, 3, 3)
+
+    def taken(zero: Value | None, of_filters: Value | None) -> bool:
+        op = ConvInteger(of(U8, 1, 64, 9, 9), constant(w), zero, of_filters, group=64)
+        known = {place: value.owner for place, value in enumerate(op.operands) if value is not None}
+        constants = {place: one.value for place, one in known.items() if isinstance(one, Constant)}
+        return single(problem_for(op, cpu, constants, {0: layout}, layout)) is not None
+
+    one, each = constant(3, np.uint8), constant(np.arange(64, dtype=np.int8), np.int8)
+    assert taken(None, None) and taken(one, None) and taken(one, constant(np.full(64, 5, np.int8), np.int8))
+    assert not taken(of(U8), None)
+    assert not taken(one, each)
+    assert not taken(None, of(I8))

@@ -130,6 +130,23 @@ def test_batches(cpu: Cpu, left: tuple[int, ...], right: tuple[int, ...]) -> Non
     check(MatMul(of(*left), of(*right)), cpu, {})
 
 
+@pytest.mark.parametrize("shape", [(8, 3, 16), (2, 4, 3, 16), (1, 24, 16)])
+def test_batches_with_one_matrix_are_rows_of_it(shape: tuple[int, ...]) -> None:
+    """No loop goes over batches, also where a residual is added that lies as they do."""
+
+    def loops(*shape: int) -> int:
+        def tail(y: Expr, extra: Sequence[Tensor], axes: Sequence[Expr]) -> Expr:
+            return y + extra[0][tuple(axes)]
+
+        cpu, b = from_options({"cpu": "haswell"}), numbers(0, 16, 32)
+        residual = [TensorType(F32, (*shape[:-1], 32))]
+        kernel = single(problem_for(MatMul(of(*shape), constant(b)), cpu, {1: b}, extra=residual, tail=tail))
+        assert kernel is not None
+        return kernel.text().count("= phi i64 ")
+
+    assert loops(*shape) == loops(24, 16)
+
+
 @pytest.mark.skipif(not host().multiplies_bfloats, reason="this processor has no products of bf16")
 @given(m=sizes, n=st.integers(1, 70), k=st.integers(1, 140), batch=st.integers(1, 3))
 def test_products_of_bfloats(m: int, n: int, k: int, batch: int) -> None:
