@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from gcomp.ops import Add, Exp, Gemm, MatMul, Neg, Sub
 from gcomp.testing import Counterexample, Disagreement, check_pass, same_meaning
 from gcomp.testing.meaning import tolerance_between, truth
 from gcomp.text import parse
+from tests.commands import invoke
 
 SLOPPY = '''
 from gcomp import RewritePass, either_order, require, rewrite
@@ -113,6 +115,16 @@ def test_a_wrong_answer_is_shown_by_a_program(tmp_path: Path) -> None:
     shown = subprocess.run([sys.executable, str(tmp_path / "show.py")], capture_output=True, text=True)
     assert shown.returncode == 1
     assert "Disagreement: y0: " in shown.stderr and "y0 before:" in shown.stdout
+
+
+def test_the_facts_of_a_wrong_rule_name_it(tmp_path: Path) -> None:
+    file = tmp_path / "careless.py"
+    file.write_text(SLOPPY.replace("and c.value.sum() == 0", "").replace("sloppy", "careless"))
+    result = invoke("verify", "--pass", file, "--graphs", 50, "--json")
+    facts = json.loads(result.stdout)
+    assert result.exit_code == 1 and facts["pass"] == "careless" and facts["holds"] is False
+    assert facts["rule"] == "drop_zero" and facts["complaint"].startswith("y0: ")
+    assert "Add(" in facts["graph"] and "same_meaning" in facts["script"]
 
 
 def graph(text: str) -> Graph:
