@@ -89,6 +89,12 @@ def test_a_loaded_library_serves_every_batch(digits: LLVMModule, images: Array, 
         assert loaded(images[:size])[0].tobytes() == digits(images[:size])[0].tobytes()
 
 
+def test_a_range_gets_the_kernels_of_one_size(digits: LLVMModule, repository: Path) -> None:
+    one = gcomp.compile(str(repository / "examples" / "digits.onnx"), dims={"batch": 1})
+    codes = [step.code for step in digits.steps()]
+    assert codes == [step.code for step in one.steps()] and "conv" in codes and "pool" in codes
+
+
 def test_the_text_form_keeps_the_range(digits: LLVMModule) -> None:
     text = str(digits.graph)
     assert "where batch=1..64 {" in text.splitlines()[0]
