@@ -95,11 +95,17 @@ def main(
 
 
 def check_slice(part: int, jobs: int) -> int:
-    """Tries every `part`th mutant by the test that noticed it before; the number that stay unnoticed now."""
-    verdicts = ledger.read()
-    mutants = (*handwritten(), *drawn())
-    chosen = [one for one in mutants if one.id in verdicts and verdicts[one.id].killed][::part]
-    tasks = ((mutant, stages(mutant, verdicts[mutant.id], None, (), 0)) for mutant in chosen)
+    """Tries every `part`th mutant by the test that noticed it before; the number that stay unnoticed now.
+
+    Those are left out whose file of tests is gone: they are to be tried again by all tests.
+    """
+    noticed = {
+        name: verdict
+        for name, verdict in ledger.read().items()
+        if verdict.killed and (ROOT / verdict.by.partition("::")[0]).exists()
+    }
+    chosen = [mutant for mutant in (*handwritten(), *drawn()) if mutant.id in noticed][::part]
+    tasks = ((mutant, stages(mutant, noticed[mutant.id], None, (), 0)) for mutant in chosen)
     missed = 0
     for mutant, verdict in run(tasks, {}, jobs, time.monotonic() + 1800):
         click.echo(told(mutant, verdict))

@@ -35,7 +35,7 @@ def stages(
     their own, those of functions `near` it before others.
     """
     found: list[list[str]] = []
-    if before is not None and "::" in before.by:
+    if before is not None and before.by.startswith("tests/"):
         found = [[name] for name in dict.fromkeys((before.by, before.by.partition("[")[0]))]
     if first:
         found.append(list(first))

@@ -120,7 +120,7 @@ def test_a_wrong_answer_is_shown_by_a_program(tmp_path: Path) -> None:
 def test_the_facts_of_a_wrong_rule_name_it(tmp_path: Path) -> None:
     file = tmp_path / "careless.py"
     file.write_text(SLOPPY.replace("and c.value.sum() == 0", "").replace("sloppy", "careless"))
-    result = invoke("verify", "--pass", file, "--graphs", 50, "--json")
+    result = invoke("verify", "--pass", file, "--graphs", "50", "--json")
     facts = json.loads(result.stdout)
     assert result.exit_code == 1 and facts["pass"] == "careless" and facts["holds"] is False
     assert facts["rule"] == "drop_zero" and facts["complaint"].startswith("y0: ")
