@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 
-from gcomp.cut import workers
 from gcomp.ir import Graph
 from gcomp.testing.case import Case
 from gcomp.testing.meaning import Truth, truth
@@ -36,7 +35,7 @@ GAPS = re.compile(
     r"could not find an implementation|not implemented|NotImplemented|unsupported|not supported|"
     r"doesn't support|does not support|OpConversionFailure|Not yet|No Op registered|no attribute 'convert'|"
     r"OperatorNotImplemented|are not supported|don't support|has no implementation|"
-    r"Evaluation failed|No registered implementation",
+    r"Evaluation failed|only supports|No registered implementation",
     re.IGNORECASE,
 )
 """How engines say that something is not there yet."""
@@ -99,15 +98,12 @@ def seen(outcome: Outcome, wanted: Truth, graph: Graph) -> Verdict | None:
 def expected(case: Case) -> Truth:
     """The reference's answer, with the tolerance that a peer is given.
 
-    Where operators round, or several follow each other, peers may round elsewhere: floats are then compared
-    at least `approximate`, or `close` where each operator by itself is exact.
+    Floats are compared at least `close`, and `approximate` where operators round: peers may round elsewhere.
     """
     found = truth(case.graph, case.inputs)
-    several = len(workers(case.graph)) > 1
     rungs: list[str] = []
     for rung, array in zip(found.tolerances, found.arrays, strict=True):
-        rounds = array.dtype.kind == "f" and (several or rung != "exact")
-        least = ("close" if rung == "exact" else "approximate") if rounds else rung
+        least = ("close" if rung == "exact" else "approximate") if array.dtype.kind == "f" else rung
         rungs.append(max(rung, least, key=lambda rung: LADDER[rung].relative))
     return Truth(found.arrays, found.stable, rungs)
 

@@ -22,24 +22,27 @@ ROUNDED = ("Cast", "CastLike", "Clip", "Shrink")
 """Operators that turn a float, an operand or an attribute, into an integer."""
 
 FLAGS = (
-    *(
-        "antialias",
-        "ceil_mode",
-        "count_include_pad",
-        "exclude_outside",
-        "exclusive",
-        "fmod",
-        "keepdims",
-        "largest",
-        "noop_with_empty_axes",
-    ),
-    *("reverse", "saturate", "select_last_index", "sorted", "trans_a", "trans_b", "upper"),
+    "antialias",
+    "ceil_mode",
+    "count_include_pad",
+    "exclude_outside",
+    "exclusive",
+    "fmod",
+    "keepdims",
+    "largest",
+    "noop_with_empty_axes",
+    "reverse",
+    "saturate",
+    "select_last_index",
+    "sorted",
+    "trans_a",
+    "trans_b",
+    "upper",
 )
 """Attributes for which the standard defines 0 and 1."""
 
 HUGE = 2.0**60
 """Floats beyond this, and infinities, may overflow in sums and products, depending on the order."""
-
 
 BOUNDS: dict[str, Callable[[list[Array]], Any]] = {
     "Abs": lambda a: abs(a[0]),
@@ -131,6 +134,10 @@ def sixth_of_doubles(op: Op, operands: Operands) -> bool:
     return op.kind == "HardSwish" and op.results[0].type.dtype.name == "f64"
 
 
+def unsorted(op: Op, operands: Operands) -> bool:
+    return op.kind == "TopK" and not op.attributes["sorted"]
+
+
 def stashed_in_single(op: Op, operands: Operands) -> bool:
     doubles = operands[:1] and operands[0] is not None and operands[0].dtype == np.float64
     return bool(doubles) and op.kind in ("GroupNormalization", "LayerNormalization", "RMSNormalization")
@@ -143,6 +150,8 @@ def nan_compared(op: Op, operands: Operands) -> bool:
 
 def float_beyond_integer(op: Op, operands: Operands) -> bool:
     dtype = op.results[0].type.dtype if op.results else None
+    if dtype is not None and dtype.name == "bool" and op.kind == "Cast":
+        return any(_is_nan(array) for array in operands)
     if dtype is None or not dtype.is_integer or not any(name in op.kind for name in ROUNDED):
         return False
     info = np.iinfo(dtype.numpy)
@@ -209,13 +218,14 @@ def empty_reduced(op: Op, operands: Operands) -> bool:
 
 OPEN: dict[str, Callable[[Op, Operands], bool]] = {
     "NaN where elements are compared (Max, Relu, ArgMin, TopK, ...)": nan_compared,
-    "a float that the integer type cannot hold (Cast)": float_beyond_integer,
+    "a float that the integer type cannot hold, NaN as a boolean (Cast)": float_beyond_integer,
     "an infinity in Clip without that bound: the text says the largest number": infinity_in_clip,
     "an integer result that its type cannot hold": integer_overflow,
     "integers divided by zero, or to a negative power": division_by_zero,
     "integers in a formula of real numbers (ReduceLogSum, ReduceMean, Shrink, ...)": integer_formula,
     "a shift by the width of the type or more": long_shift,
     "sums and products of infinities and huge numbers, which depend on their order": order_of_sums,
+    "TopK that need not sort": unsorted,
     "a mean, an extreme or a norm of no elements": empty_reduced,
     "flags that are neither 0 nor 1": invalid_flag,
     "attributes and operands beyond the range that they have": out_of_range,

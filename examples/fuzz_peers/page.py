@@ -40,7 +40,7 @@ Here they are run through other engines: single operators, varied; the patterns 
 other optimisers look for as well; and whole graphs of a dozen operators. Each model runs twice, in a process
 of its own, so that a crash is told from a refusal; where something is wrong, it also runs without the
 engine's optimisations, which tells whose fault it is. The answers are compared with gcomp's numpy reference:
-floats `approximate`, or `close` where every operator is exact, on the ladder of `gcomp/tolerance.py`; NaN
+floats `approximate`, or `close` where no operator rounds, on the ladder of `gcomp/tolerance.py`; NaN
 against NaN and infinity against infinity; elements whose value hangs on rounding do not count. What differs
 is made as small as can be by the reducer of `gcomp bisect`.
 

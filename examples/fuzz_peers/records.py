@@ -40,7 +40,11 @@ class Cluster:
 
 @dataclass
 class Record:
-    """What came of an engine: the next seed of each source, how many cases, verdicts by kind, clusters."""
+    """What came of an engine: the next seed of each source, how many cases, verdicts by kind, clusters.
+
+    `aside` counts what is no finding by its reason; `alike` verdicts on the same operators, of which only the
+    first is made small.
+    """
 
     peer: str
     version: str
