@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from . import registry
 from .arguments import checked
-from .diagnostics import InputError, OpenSizeError, UnsupportedError, warn
+from .diagnostics import InputError, ModelError, OpenSizeError, UnsupportedError, warn
 from .dim import Range, split_ranges
 from .hosted import HostedModule, operators_without_code
 from .ir import Graph
@@ -73,12 +73,27 @@ def compile(
         raise UnsupportedError(f"compile: target {chosen.name} cannot be used here: {reason}")
     _check_precision(chosen, precision)
     pipeline = pipeline_of(chosen, passes, precision)
-    key = _identity(model, chosen, shapes, dims, pipeline, name)
+
+    def identity() -> str:
+        return _identity(model, chosen, shapes, dims, pipeline, name)
 
     def compiled() -> Module:
-        return _compile(model, chosen, shapes, dims, threads, pipeline, host_steps, name, key)
+        return _compile(model, chosen, shapes, dims, threads, pipeline, host_steps, name)
 
-    return (key and chosen.restore(key, compiled)) or compiled()
+    def again() -> Module:
+        if identity() != key:
+            raise ModelError(
+                f"{_path(model)} has changed, or cannot be read, since this module was made of it"
+            )
+        return compiled()
+
+    key = identity()
+    if key and (restored := chosen.restore(key, again)):
+        return restored
+    module = compiled()
+    if key and _is_whole(model) and identity() == key:  # else the file has changed meanwhile
+        chosen.keep(key, module)
+    return module
 
 
 def _compile(
@@ -90,7 +105,6 @@ def _compile(
     pipeline: str | Sequence[Pass],
     host_steps: bool,
     name: str | None,
-    key: str,
 ) -> Module:
     timings: dict[str, float] = {}
     with phase(timings, "lift"):
@@ -120,14 +134,11 @@ def _compile(
         return SpecialisedModule(graph, lambda sizes: build(bind(graph, sizes), dict(timings)))
     try:
         check_ranges(graph)
-        module = build(graph, timings)
+        return build(graph, timings)
     except OpenSizeError as error:
         listed = ", ".join(graph.symbols())
         warn(f"one code for all values of {listed} is not possible, each new one is compiled: {error}")
         return SpecialisedModule(graph, lambda sizes: build(bind(graph, sizes), dict(timings)), str(error))
-    if key and _is_whole(model):
-        target.keep(key, module)
-    return module
 
 
 def _identity(

@@ -16,6 +16,7 @@ from gcomp.watch import Decision
 from . import cache
 from .build import Program
 from .cpu import Cpu
+from .jit import llvm_version
 from .module import Artefact, LLVMModule
 
 LARGEST = cache.LIMIT // 4
@@ -31,8 +32,8 @@ def keep(name: str, cpu: Cpu, module: Module) -> None:
     told = [asdict(decision) for decision in module.decisions]
     head = json.dumps({"manifest": artefact.manifest, "objects": sizes, "decisions": told}).encode()
     code = b"".join([len(head).to_bytes(8, "little"), head, *artefact.objects])
-    cache.put(cache.key("weights", name, cpu), artefact.weights.data)
-    cache.put(cache.key("module", name, cpu), code)
+    cache.put(_key("weights", name, cpu), artefact.weights.data)
+    cache.put(_key("module", name, cpu), code)
 
 
 def restore(name: str, cpu: Cpu, again: Callable[[], Module]) -> LLVMModule | None:
@@ -47,7 +48,7 @@ def restore(name: str, cpu: Cpu, again: Callable[[], Module]) -> LLVMModule | No
             raise BuildError(f"{name}: compiled again it runs on the host in part; clear the cache")
         return module.graph, module.program
 
-    data, weights = cache.get(cache.key("module", name, cpu)), cache.read(cache.key("weights", name, cpu))
+    data, weights = cache.get(_key("module", name, cpu)), cache.read(_key("weights", name, cpu))
     if data is None or weights is None:
         return None
     view = memoryview(data)
@@ -77,3 +78,7 @@ def restore(name: str, cpu: Cpu, again: Callable[[], Module]) -> LLVMModule | No
     restored = LLVMModule(artefact, source, {})
     restored.decisions = [Decision(**told) for told in head["decisions"]]
     return restored
+
+
+def _key(part: str, name: str, cpu: Cpu) -> str:
+    return cache.key(part, llvm_version(), name, cpu)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from onnx import TensorProto, helper
 import gcomp
 from gcomp import registry
 from gcomp.backends.llvm.module import LLVMModule
+from gcomp.ir import Graph
 from gcomp.types import Array
+from gcomp.version import LIBRARIES, fingerprint
 
 IMAGE = np.random.default_rng(5).random((1, 1, 8, 8), np.float32)
 
@@ -102,6 +106,56 @@ def test_a_changed_file_is_another_module(model: str, folder: Path, tmp_path: Pa
     changed = compiled(str(copy))
     assert not is_restored(changed)
     np.testing.assert_allclose(changed(IMAGE)[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("change", ["other bytes", "gone"])
+def test_what_a_changed_file_was_made_into_runs_but_shows_no_graph(
+    change: str, model: str, folder: Path, tmp_path: Path, expected: Array
+) -> None:
+    compiled(model)
+    copy = tmp_path / "digits.onnx"
+    copy.write_bytes(Path(model).read_bytes())
+    restored = compiled(str(copy))
+    assert is_restored(restored)
+    if change == "gone":
+        copy.unlink()
+    else:
+        copy.write_bytes(copy.read_bytes() + b"\x12\x00")
+    assert restored(IMAGE)[0].tobytes() == expected.tobytes()
+    for look in (lambda: restored.graph, lambda: restored.program, lambda: restored.save(tmp_path / "d.ll")):
+        with pytest.raises(gcomp.ModelError, match=r"digits.onnx has changed, or cannot be read, since it was"):
+            look()
+
+
+def test_a_file_that_changes_while_it_is_compiled_is_not_kept(
+    model: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "digits.onnx"
+    copy.write_bytes(Path(model).read_bytes())
+
+    def replaced(*arguments: Any, **options: Any) -> Graph:
+        graph = gcomp.lift(*arguments, **options)
+        copy.write_bytes(copy.read_bytes() + b"\x12\x00")
+        return graph
+
+    monkeypatch.setattr("gcomp.compiler.as_graph", replaced)
+    compiled(str(copy))
+    monkeypatch.undo()
+    monkeypatch.setenv("GCOMP_CACHE", str(folder))
+    assert not is_restored(compiled(model))
+
+
+@pytest.mark.parametrize("library", [*LIBRARIES, "LLVM"])
+def test_another_version_of_a_library_makes_another_module(
+    library: str, model: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled(model)
+    if library == "LLVM":
+        monkeypatch.setattr("gcomp.backends.llvm.stored.llvm_version", lambda: "0.0")
+    else:
+        monkeypatch.setattr("gcomp.version.version", lambda name: "0.0" if name == library else version(name))
+        monkeypatch.setattr("gcomp.compiler.fingerprint", fingerprint.__wrapped__)
+    assert not is_restored(compiled(model))
 
 
 def test_changed_weights_in_a_file_beside_the_model_are_read_anew(folder: Path, tmp_path: Path) -> None:
