@@ -19,6 +19,7 @@ from .cpuid import BASELINE, check_text
 from .halves import halves_text
 from .measure import TENSOR_TYPE, specification
 from .memory import memory_text
+from .rounding import rounding_text
 
 CONTEXT_TYPE = "{ i32, i32, ptr, ptr, ptr, ptr, ptr, ptr }"
 """`gcomp_ctx`: abi, cpu, weights, arena, alloc, free, parallel_for, user."""
@@ -111,6 +112,7 @@ def prologue_text(
             prologue.template(weights, arena_bytes > 0).substitute(values | sized),
             memory_text(cpu.pointer_bytes),
             halves_text(cpu),
+            rounding_text(cpu),
         )
     )
 

@@ -123,7 +123,7 @@ def test_what_a_changed_file_was_made_into_runs_but_shows_no_graph(
         copy.write_bytes(copy.read_bytes() + b"\x12\x00")
     assert restored(IMAGE)[0].tobytes() == expected.tobytes()
     for look in (lambda: restored.graph, lambda: restored.program, lambda: restored.save(tmp_path / "d.ll")):
-        with pytest.raises(gcomp.ModelError, match=r"digits.onnx has changed, or cannot be read, since it was"):
+        with pytest.raises(gcomp.ModelError, match=r"digits.onnx has changed, or cannot be read,"):
             look()
 
 
