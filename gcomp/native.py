@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NoReturn, cast
+from zipfile import is_zipfile
 
 import numpy as np
 
@@ -274,6 +275,8 @@ def load(path: str | os.PathLike[str]) -> NativeModule:
     try:
         library = ctypes.CDLL(_fresh_name(file))
     except OSError as error:
+        if is_zipfile(file):
+            raise BuildError(f"{file}: is a program and no library: run it, by python {file.name}") from error
         raise BuildError(f"{file}: cannot be loaded as a shared object for this system: {error}") from error
     try:
         text = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(library, MANIFEST_SYMBOL)))

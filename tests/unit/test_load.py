@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +128,10 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert native._shortage(needed, str(cpuinfo)).endswith("missing here: avx512f, bmi")
     assert "missing" not in native._shortage(["avx2"], str(cpuinfo))
     assert native._shortage(["avx2"], str(tmp_path / "none")) == "\n  needed: avx2"
+
+
+def test_a_program_that_python_runs_is_no_library(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.pyz", "w") as archive:
+        archive.writestr("__main__.py", "")
+    with pytest.raises(BuildError, match=r"is a program and no library: run it, by python model.pyz$"):
+        load(tmp_path / "model.pyz")
