@@ -12,7 +12,7 @@ from .arguments import checked
 from .compiler import Model, as_graph, compile, optimize
 from .data import Sample, Samples
 from .diagnostics import InputError
-from .ir import Graph, Value
+from .ir import Graph, Value, unused_name
 from .pipeline import Pass, parse_pipeline, run_pipeline
 from .ranges import CALIBRATIONS, Extremes
 from .target import ports
@@ -107,8 +107,4 @@ def _name_all(graph: Graph) -> None:
     taken = {value.name for value in graph.inputs}
     for op in graph.ops:
         for value in op.results:
-            base, number = value.name or "value", 0
-            while not value.name or value.name in taken:
-                number += 1
-                value.name = f"{base}_{number}"
-            taken.add(value.name)
+            value.name = unused_name(value.name or "value", taken)

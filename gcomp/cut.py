@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from .data import Sample
 from .evaluate import evaluate
-from .ir import Graph, Op, Value, reads
+from .ir import Graph, Op, Value, reads, unused_name
 from .op import Constant
 from .ops import Relayout
 from .types import Array, TensorType
@@ -61,7 +61,7 @@ class _Part:
             self.copy.outputs.append(
                 mine if mine.type.layout is None else self.copy.add(Relayout(mine, None)).result
             )
-            self.copy.output_names.append(self.name(self.output_name(value)))
+            self.copy.output_names.append(unused_name(self.output_name(value), self.names))
         return self.copy, self.sample
 
     def brought(self, value: Value) -> Value:
@@ -73,7 +73,8 @@ class _Part:
             mine = self.copy.add(Constant(array)).result
         else:
             mine = self.copy.add_input(
-                TensorType(value.type.dtype, array.shape), self.name(value.name or f"x{len(self.sample)}")
+                TensorType(value.type.dtype, array.shape),
+                unused_name(value.name or f"x{len(self.sample)}", self.names),
             )
             self.sample[mine.name] = array
         layout = value.type.layout
@@ -88,12 +89,3 @@ class _Part:
         if value in self.graph.outputs:
             return self.graph.output_names[self.graph.outputs.index(value)]
         return value.name or f"y{len(self.copy.outputs)}"
-
-    def name(self, wanted: str) -> str:
-        """`wanted`, or that with a number if there is an input or output of that name already."""
-        name, number = wanted, 0
-        while name in self.names:
-            number += 1
-            name = f"{wanted}_{number}"
-        self.names.add(name)
-        return name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import get_annotations
 from typing import (
@@ -163,8 +163,16 @@ class Op:
             old.users.pop(self, None)
             new.users[self] = None
 
-    def clone(self, values: Mapping[Value, Value]) -> Self:
-        """A detached copy reading `values[v]` in place of `v`; types are inferred anew, layouts kept."""
+    def clone(
+        self,
+        values: Mapping[Value, Value],
+        attribute: Callable[[Any], Any] | None = None,
+        region: Callable[[Graph], Graph] | None = None,
+    ) -> Self:
+        """A detached copy reading `values[v]` in place of `v`; types are inferred anew, layouts kept.
+
+        Attributes become what `attribute` makes of them, and regions what `region` does, else copies.
+        """
 
         def swap(value: Any) -> Any:
             return values.get(value, value) if isinstance(value, Value) else value
@@ -176,7 +184,9 @@ class Op:
                 case "variadic":
                     given[field.name] = tuple(map(swap, held))
                 case "region":
-                    given[field.name] = held.clone(values)
+                    given[field.name] = region(held) if region else held.clone(values)
+                case "attribute" if attribute:
+                    given[field.name] = attribute(held)
                 case _:
                     given[field.name] = swap(held)
         copy = type(self)(**given)
@@ -189,6 +199,16 @@ class Op:
     def __repr__(self) -> str:
         inside = ", ".join("_" if value is None else repr(value) for value in self.operands)
         return f"{self.kind}({inside})"
+
+
+def unused_name(wanted: str, taken: set[str]) -> str:
+    """`wanted`, or that with a number if it is taken; from then on it is."""
+    name, number = wanted, 0
+    while name in taken:
+        number += 1
+        name = f"{wanted}_{number}"
+    taken.add(name)
+    return name
 
 
 class Graph:

@@ -6,7 +6,7 @@ Software Engineering 28(2), 2002.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeVar, cast
@@ -211,32 +211,13 @@ class _Resized:
                 values[value] = copy.add_input(TensorType(value.type.dtype, array.shape), value.name)
                 sample[value.name] = array
             for op in graph.ops:
-                new = copy.add(self.rebuilt(op, values))
+                new = copy.add(op.clone(values, self.attribute))
                 values.update(zip(op.results, new.results, strict=True))
         except GcompError:
             return None
         copy.outputs, copy.output_names = [values[value] for value in graph.outputs], list(graph.output_names)
         copy.metadata = dict(graph.metadata)
         return Case(copy, sample)
-
-    def rebuilt(self, op: Op, values: Mapping[Value, Value]) -> Op:
-        given: dict[str, Any] = {}
-        for field in op.fields():
-            held = getattr(op, field.name)
-            match field.kind:
-                case "variadic":
-                    given[field.name] = tuple(values[value] for value in held)
-                case "operand" | "optional":
-                    given[field.name] = None if held is None else values[held]
-                case "region":
-                    given[field.name] = held.clone(values)
-                case "attribute":
-                    given[field.name] = self.attribute(held)
-        copy = type(op)(**given)
-        copy.origin = op.origin
-        for old, new in zip(op.results, copy.results, strict=True):
-            new.name, new.type = old.name, new.type.with_layout(old.type.layout)
-        return copy
 
     def attribute(self, held: Any) -> Any:
         if isinstance(held, np.ndarray):

@@ -89,26 +89,14 @@ def _bind_graph(graph: Graph, sizes: Mapping[str, Dim], outer: Mapping[Value, Va
 
 
 def _bind_op(op: Op, sizes: Mapping[str, Dim], values: Mapping[Value, Value]) -> Op:
-    given: dict[str, Any] = {}
-    for field in op.fields():
-        held = getattr(op, field.name)
-        match field.kind:
-            case "variadic":
-                given[field.name] = tuple(values[value] for value in held)
-            case "operand" | "optional":
-                given[field.name] = None if held is None else values[held]
-            case "region":
-                given[field.name] = _bind_graph(held, sizes, values)
-            case "attribute":
-                given[field.name] = _bound(held, sizes)
     try:
-        copy = type(op)(**given)
+        return op.clone(
+            values,
+            attribute=lambda held: _bound(held, sizes),
+            region=lambda held: _bind_graph(held, sizes, values),
+        )
     except InferenceError as error:
         raise InferenceError(error.message, line=format_op(op), origin=op.origin) from error
-    copy.origin = op.origin
-    for old, new in zip(op.results, copy.results, strict=True):
-        new.name, new.type = old.name, new.type.with_layout(old.type.layout)
-    return copy
 
 
 def _bound(attribute: Any, sizes: Mapping[str, Dim]) -> Any:

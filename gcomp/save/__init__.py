@@ -11,7 +11,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 
 from ..arguments import checked
 from ..files import replacing
-from ..ir import Graph, Op, Value
+from ..ir import Graph, Op, Value, unused_name
 from ..op import Constant, Operator
 from ..types import TensorType
 from .opsets import choose_opsets
@@ -100,8 +100,10 @@ class _Writer:
             if wanted != name or (
                 output_names is None and (made not in local or name in _names(proto.output))
             ):
-                wanted = wanted if output_names is not None else self.fresh(name)
-                proto.node.append(helper.make_node("Identity", [name], [wanted], self.node_name("Identity")))
+                wanted = wanted if output_names is not None else unused_name(name, self.taken)
+                proto.node.append(
+                    helper.make_node("Identity", [name], [wanted], unused_name("Identity", self.node_names))
+                )
             proto.output.append(self.info(wanted, value.type))
         return proto
 
@@ -124,7 +126,7 @@ class _Writer:
     def node(self, op: Operator) -> NodeProto:
         schema = _schema(op.onnx, self.opsets[op.domain], op.domain)
         node = NodeProto(op_type=op.onnx, domain=op.domain)
-        node.name = self.node_name(op.origin[0] if op.origin else op.onnx)
+        node.name = unused_name(op.origin[0] if op.origin else op.onnx, self.node_names)
         node.input.extend("" if value is None else self.names[self.resolve(value)] for value in op.operands)
         for place, value in enumerate(op.results):
             spare = schema is not None and place < len(schema.outputs) and _is_optional(schema.outputs[place])
@@ -160,24 +162,8 @@ class _Writer:
         return value
 
     def name(self, value: Value, wanted: str) -> str:
-        self.names[value] = self.fresh(wanted)
+        self.names[value] = unused_name(wanted, self.taken)
         return self.names[value]
-
-    def fresh(self, wanted: str) -> str:
-        name, number = wanted, 0
-        while name in self.taken:
-            number += 1
-            name = f"{wanted}_{number}"
-        self.taken.add(name)
-        return name
-
-    def node_name(self, wanted: str) -> str:
-        name, number = wanted, 0
-        while name in self.node_names:
-            number += 1
-            name = f"{wanted}_{number}"
-        self.node_names.add(name)
-        return name
 
     def info(self, name: str, type: TensorType) -> ValueInfoProto:
         return ValueInfoProto(name=name, type=type_proto(type, self.dim_params))

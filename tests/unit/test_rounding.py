@@ -28,8 +28,8 @@ pytestmark = pytest.mark.skipif(host().arch != "x86_64", reason="only x86-64 has
 BASELINE = from_options({"triple": "x86_64-linux-gnu", "cpu": "x86-64"})
 WHOLE = {"floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "roundeven": np.rint}
 KINDS = {"f": (np.float32, ctypes.c_float), "": (np.float64, ctypes.c_double)}
-SPECIAL = [0.0, 0.3, 0.5, 0.7, 1.0, 1.5, 2.5, 2.0**23 - 0.5, 2.0**23, 2.0**52 - 0.5, 2.0**52, 1e30, math.inf]
-SPECIAL += [-x for x in SPECIAL] + [math.nan]
+SIZES = (0.0, 0.3, 0.5, 0.7, 1.0, 1.5, 2.5, 2.0**23 - 0.5, 2.0**23, 2.0**52 - 0.5, 2.0**52, 1e30, math.inf)
+SPECIAL = (*SIZES, *(-size for size in SIZES), math.nan)
 
 
 @pytest.fixture(scope="module")
