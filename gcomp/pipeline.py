@@ -243,10 +243,12 @@ def _names(values: Iterable[Value]) -> Iterator[object]:
 
 
 def _check_again(graph: Graph, one: Pass) -> None:
-    """Checks that a second run of a pass does nothing."""
+    """Checks that a second run of a pass does nothing, and says so."""
+    again = graph.clone()
+    state = _state(again)
     with watch.unwatched():
-        changed = one.run(graph.clone())
-    if changed:
+        changed = one.run(again)
+    if changed or _state(again) != state:
         raise RewriteError("changes the graph again when it runs a second time")
 
 

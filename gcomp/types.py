@@ -208,9 +208,11 @@ class TensorType:
         return dims.product(self.physical) * self.dtype.bytes
 
     def with_layout(self, layout: Layout | None) -> TensorType:
-        return replace(self, layout=layout)
+        return self if layout == self.layout else replace(self, layout=layout)
 
     def substitute(self, values: Mapping[str, Dim]) -> TensorType:
+        if self.is_static:
+            return self
         return replace(self, shape=tuple(dims.substitute(size, values) for size in self.shape))
 
     def accepts(self, other: TensorType) -> bool:

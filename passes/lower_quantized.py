@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from gcomp.evaluate import evaluate_op
@@ -76,7 +78,8 @@ def matmul_to_integer(op: MatMul) -> Operator:
 def quantize_before(op: QuantizeLinear) -> Operator:
     """Q(MaxPool(x)) -> MaxPool(Q(x)), and so for what moves elements only
 
-    Rounding keeps the order, so the largest element stays the largest.
+    Rounding keeps the order, so the largest element stays the largest; but a NaN, the largest of all before,
+    is a zero among others then.
     """
     require(op.scale.type.size == 1 and constant(op.scale).item() > 0, "one positive scale for the tensor")
     move = op.x.producer
@@ -85,6 +88,7 @@ def quantize_before(op: QuantizeLinear) -> Operator:
     only_user(move.results[0])
     require(op.result.type.dtype in (U8, I8), "bytes")
     require(len(move.results) == 1 or not move.results[1].users, "no indices of maxima")
+    require(not isinstance(move, MaxPool) or largest(move.inputs[0]) < math.inf, "a maximum without NaN")
     first = move.fields()[0].name
     return altered(move, **{first: altered(op, x=move.inputs[0]).result})
 
@@ -95,7 +99,9 @@ def quantize_again(op: QuantizeLinear) -> Value:
     restored = made_by(op.x, DequantizeLinear)
     require(op.scale.type.size == restored.scale.type.size == 1, "one scale for the tensor")
     require(restored.result.type.dtype == F32 and restored.x.type == op.result.type, "the same types")
-    require(bool(constant(op.scale).item() == constant(restored.scale).item()), "the same scale")
+    scale = constant(op.scale).item()
+    require(constant(restored.scale).item() == scale, "the same scale")
+    require(2.0**-100 < abs(scale) < 2.0**100, "a scale by which steps can be told")
     require(zero_of(op) == zero_of(restored), "the same zero point")
     return restored.x
 
@@ -141,6 +147,31 @@ def fold_scale_of_sum(op: QuantizeLinear) -> QuantizeLinear:
     else:
         addend = Mul(other, Constant(divided(np.ones((), np.float32), step)).result)
     return in_steps(op, Add(rescaled_by(product, step).result, addend.results[0]), relu)
+
+
+def largest(value: Value) -> float:
+    """What no element of `value` exceeds in size, if integers and constants that it is made of tell; or inf.
+
+    Where that is finite, no element is NaN.
+    """
+    if value.type.dtype != F32:
+        return math.inf
+    match value.owner:
+        case Constant() as op:
+            size = float(abs(op.value).max(initial=0)) if np.isfinite(op.value).all() else math.inf
+        case DequantizeLinear() as op:
+            size = 2.0 ** (8 * op.x.type.dtype.bytes + 1) * largest(op.scale)
+        case Cast() as op if op.x.type.dtype.is_integer:
+            size = 2.0 ** (8 * op.x.type.dtype.bytes)
+        case Mul() as op if isinstance(op.rhs.owner, Constant):
+            size = largest(op.lhs) * largest(op.rhs)
+        case Add() as op if isinstance(op.rhs.owner, Constant):
+            size = largest(op.lhs) + largest(op.rhs)
+        case Relu() | MaxPool() | Reshape() | Transpose() | Flatten() | Squeeze() | Unsqueeze() as op:
+            size = largest(op.inputs[0])
+        case _:
+            return math.inf
+    return size if size < 2.0**127 else math.inf
 
 
 def scaled_sums(product: Mul) -> Mul:

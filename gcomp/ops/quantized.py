@@ -46,7 +46,7 @@ class Quantization(Operator):
 
     def spread(self, parameters: Array, x: Array) -> Array:
         """Scales or zero points as they broadcast to `x`."""
-        if parameters.ndim == 0 or (parameters.size == 1 and not self.block_size):
+        if parameters.size == 1:
             return parameters.reshape(())
         axis = self.axis % x.ndim
         if self.block_size:
@@ -56,10 +56,8 @@ class Quantization(Operator):
 
     def own(self, parameters: Tensor, index: tuple[Expr, ...]) -> Expr:
         """The scale or zero point for the element at `index`."""
-        if parameters.type.rank == 0:
-            return parameters[()]
-        if parameters.type.rank == 1 and parameters.shape[0] == 1 and not self.block_size:
-            return parameters[literal(0)]
+        if parameters.type.size == 1:
+            return parameters[(literal(0),) * parameters.type.rank]
         axis = self.axis % len(index)
         if self.block_size:
             return parameters[(*index[:axis], index[axis] // self.block_size, *index[axis + 1 :])]
@@ -121,6 +119,7 @@ class QuantizeLinear(Quantization):
         yield cls(image, blocks, constant(np.zeros((2, 3, 2), np.int8)), axis=2, block_size=2)
         halves = argument(TensorType(F16, (5,)), -20, 20)
         yield cls(halves, constant(0.5, np.float16), constant(3, np.uint8))
+        yield cls(image, constant(0.1), constant([3], np.uint8), axis=2, block_size=2)
 
 
 @operator(onnx="DequantizeLinear", since=10)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
 from ..diagnostics import GcompError
 from ..dim import is_symbol
-from ..ir import Graph, Op
+from ..ir import Graph, Op, Value
 from ..op import Constant
 from ..ops.arithmetic import VariadicOperator
 from ..ops.elementwise import BinaryOperator
@@ -23,7 +23,7 @@ from .samples import arguments, planted
 if TYPE_CHECKING:
     from ..save import ModelProto
 
-ATTEMPTS = 8
+ATTEMPTS = 16
 """Draws of sizes for symbols before a case is left to be found unfit."""
 
 
@@ -56,17 +56,20 @@ class Case:
 
     def traits(self) -> list[str]:
         """Which of `empty`, `broadcasting`, `symbolic` and `regions` the graph has."""
-        found: list[str] = []
-        values = [value for op in self.graph.walk() for value in op.results] + self.graph.inputs
-        if any(0 in value.type.shape for value in values):
-            found.append("empty")
-        if any(map(broadcasts, self.graph.walk())):
-            found.append("broadcasting")
-        if self.graph.symbols():
-            found.append("symbolic")
-        if any(op.regions for op in self.graph.walk()):
-            found.append("regions")
-        return found
+        return traits(self.graph.walk(), self.graph.inputs)
+
+
+def traits(ops: Iterable[Op], inputs: Iterable[Value]) -> list[str]:
+    """Which of `empty`, `broadcasting`, `symbolic` and `regions` operators over these inputs have."""
+    ops, inputs = list(ops), list(inputs)
+    values = [*inputs, *(value for op in ops for value in op.results)]
+    found = {
+        "empty": any(0 in value.type.shape for value in values),
+        "broadcasting": any(map(broadcasts, ops)),
+        "symbolic": any(not value.type.is_static for value in inputs),
+        "regions": any(op.regions for op in ops),
+    }
+    return [name for name, has in found.items() if has]
 
 
 def broadcasts(op: Op) -> bool:
@@ -96,7 +99,8 @@ def case_of(random: Random, root: Op, extremes: bool) -> Case:
 def drawn_sizes(random: Random, graph: Graph) -> dict[str, int]:
     """What the symbols of a graph stand for in one run: sizes that operators take, if they are found."""
     names = graph.symbols()
-    fixed = sorted({size for value in graph.inputs for size in value.type.shape if isinstance(size, int)})
+    values = [*graph.inputs, *(value for op in graph.ops for value in op.results)]
+    fixed = sorted({size for value in values for size in value.type.shape if isinstance(size, int)})
     sizes: dict[str, int] = {}
     for _ in range(ATTEMPTS if names else 0):
         sizes = {
@@ -110,6 +114,8 @@ def drawn_sizes(random: Random, graph: Graph) -> dict[str, int]:
 
 def fits(graph: Graph, sizes: Mapping[str, int]) -> bool:
     """Whether the operators of a graph take these values of its symbols."""
+    if not sizes:
+        return True
     try:
         bind(graph, sizes)
     except GcompError:

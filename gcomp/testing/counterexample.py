@@ -43,10 +43,14 @@ same_meaning(before, after, inputs{tolerance})
 
 
 class Counterexample(Disagreement):
-    """A case on which a pass goes wrong; `rule` is the one that does, or the pass itself."""
+    """A case on which a pass goes wrong; `rule` is the one that does, or the pass itself.
+
+    `tolerance` is that of the trial: only where it is `exact` were infinite, huge and tiny inputs tried.
+    """
 
     def __init__(self, one: Pass, rule: str, case: Case, complaint: str, tolerance: str | None) -> None:
-        self.one, self.rule, self.case = one, rule, case
+        self.one, self.rule = one, rule
+        self.case = case if tolerance == "exact" else case.tame()
         self.complaint, self.tolerance = complaint, tolerance
         super().__init__(f"{one.name}: {rule} is wrong: {complaint}\n{self.description()}")
 

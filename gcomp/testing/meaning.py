@@ -4,13 +4,15 @@ A rewrite may round elsewhere than what it replaces. Where the reference's own a
 that of `Floor` beside an integer or of a difference of near numbers, no tolerance could tell right from
 wrong. So the reference runs again with what each inexact operator reads and gives moved, at random, by a part
 of that operator's tolerance, as in Monte Carlo arithmetic (D. S. Parker, 1997): elements that move by more
-than a part of what is allowed do not count. With `exact` every element counts.
+than a part of what is allowed do not count, in what is replaced and in what replaces it: `x * a + b` for
+`(x - c) * a` is no worse than its roundings. With `exact` every element counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,9 @@ from ..types import Array, dtype_of
 NUDGE = 1 / 16
 """By which part of an operator's tolerance its results are moved."""
 
+DRAWS = 4
+"""How often results are moved at random: of two that cancel, either may move the other way."""
+
 STABLE = 1 / 4
 """Which part of what is allowed an element may move and still count."""
 
@@ -43,19 +48,39 @@ class Truth:
     """What a graph gives for some inputs, per output, and which elements do not depend on rounding."""
 
     arrays: list[Array]
-    stable: list[Array]
     tolerances: list[str]
+    moved: Callable[[], list[Array]]
+    """The outputs where results of inexact operators are moved, one way and the other, time and again."""
 
-    def complaint(self, actual: Sequence[Array], names: Sequence[str]) -> str:
-        """Why `actual` is something else: the first output, its worst element; empty if it is the same."""
+    @cached_property
+    def stable(self) -> list[Array]:
+        """Which elements of each output count."""
+        stable = [np.ones(array.shape, np.bool_) for array in self.arrays]
+        try:
+            ways = self.moved() if any(rung != "exact" for rung in self.tolerances) else []
+        except (GcompError, IndexError):  # an index depends on rounding, and was in range by chance
+            return [np.zeros(array.shape, np.bool_) for array in self.arrays]
+        for place, other in enumerate(ways):
+            place %= len(stable)
+            stable[place] &= _close(self.arrays[place], other, self.tolerances[place])
+        return stable
+
+    def complaint(self, actual: Sequence[Array], names: Sequence[str], source: Truth | None = None) -> str:
+        """Why `actual` is something else: the first output, its worst element; empty if it is the same.
+
+        Where `source` tells what `actual` depends on, elements that are not stable there do not count either.
+        """
         if len(actual) != len(self.arrays):
             return f"{len(actual)} outputs where {len(self.arrays)} are expected"
-        for array, wanted, stable, rung, name in zip(
-            actual, self.arrays, self.stable, self.tolerances, names, strict=True
-        ):
-            fits = array.shape == wanted.shape and array.dtype == wanted.dtype
-            counted = np.where(stable, array, wanted) if fits and not stable.all() else array
-            if wrong := mismatch(np.asarray(counted), wanted, rung):
+        told = zip(actual, self.arrays, self.tolerances, names, strict=True)
+        for place, (array, wanted, rung, name) in enumerate(told):
+            wrong = mismatch(array, wanted, rung)
+            if wrong and array.shape == wanted.shape and array.dtype == wanted.dtype:
+                counted = self.stable[place]
+                if source is not None:
+                    counted = counted & source.stable[place]
+                wrong = mismatch(np.where(counted, array, wanted), wanted, rung)
+            if wrong:
                 return f"{name}: {wrong}"
         return ""
 
@@ -83,8 +108,9 @@ def same_meaning(
     if inputs is None:
         sizes = dict.fromkeys(before.symbols(), 3)
         inputs = synthetic(list(ports(bind(before, sizes) if sizes else before)[0]), seed, before)
-    wanted = truth(before, inputs, tolerance or tolerance_between(before, after))
-    if wrong := wanted.complaint(evaluate(after, inputs), before.output_names):
+    rung = tolerance or tolerance_between(before, after)
+    found = truth(after, inputs, rung)
+    if wrong := truth(before, inputs, rung).complaint(found.arrays, before.output_names, found):
         raise Disagreement(wrong)
 
 
@@ -93,18 +119,18 @@ def truth(graph: Graph, inputs: Mapping[str, Array], tolerance: str | None = Non
 
     Without a `tolerance`, an output's is the loosest of the operators that it depends on.
     """
-    arrays = evaluate(graph, inputs)
-    rungs = [tolerance or loosest(_above(value), value.type.dtype.is_float) for value in graph.outputs]
-    stable = [np.ones(array.shape, np.bool_) for array in arrays]
-    if any(rung != "exact" for rung in rungs):
-        for direction in (1, -1):
-            try:
-                moved = _nudged(graph, inputs, np.random.default_rng(7), direction)
-            except (GcompError, IndexError):  # an index depends on rounding, and was in range by chance
-                return Truth(arrays, [np.zeros(array.shape, np.bool_) for array in arrays], rungs)
-            for array, other, rung, mask in zip(arrays, moved, rungs, stable, strict=True):
-                mask &= _close(array, other, rung)
-    return Truth(arrays, stable, rungs)
+    arrays, outputs = evaluate(graph, inputs), list(graph.outputs)
+    rungs = [tolerance or loosest(_above(value)) for value in outputs]
+
+    def moved() -> list[Array]:
+        ways = [
+            _nudged(graph, inputs, np.random.default_rng(seed), direction)
+            for seed in range(DRAWS)
+            for direction in (1, -1)
+        ]
+        return [values[value] for values in ways for value in outputs]
+
+    return Truth(arrays, rungs, moved)
 
 
 def tolerance_between(before: Graph, after: Graph) -> str:
@@ -128,10 +154,14 @@ def _expressions(graph: Graph, ids: dict[Any, int]) -> dict[int, Op]:
     return found
 
 
-def loosest(ops: Iterable[Op], floats: bool = True) -> str:
-    """The rung among the operators' tolerances that allows floats, or else integers, most."""
-    rungs = {"exact", *(op.tolerance for op in _flat(ops))}
-    return max(sorted(rungs), key=lambda rung: LADDER[rung].relative if floats else LADDER[rung].steps)
+def loosest(ops: Iterable[Op]) -> str:
+    """The tightest rung that allows as much, of floats and of integers, as all operators' tolerances."""
+    bounds = [LADDER[op.tolerance] for op in _flat(ops)]
+    relative = max((bound.relative for bound in bounds), default=0.0)
+    steps = max((bound.steps for bound in bounds), default=0)
+    enough = [name for name, bound in LADDER.items() if bound.relative >= relative and bound.steps >= steps]
+    rungs = enough or [name for name, bound in LADDER.items() if bound.relative >= relative]
+    return min(rungs, key=lambda name: (LADDER[name].relative, LADDER[name].steps))
 
 
 def _flat(ops: Iterable[Op]) -> Iterable[Operator]:
@@ -168,11 +198,11 @@ def _close(array: Array, other: Array, rung: str) -> Array:
 
 def _nudged(
     graph: Graph, inputs: Mapping[str, Array], rng: np.random.Generator, direction: int
-) -> list[Array]:
-    """The outputs of `graph` with results of inexact operators moved at random; `direction` turns all."""
+) -> dict[Value, Array]:
+    """The values of `graph` with results of inexact operators moved at random; `direction` turns all."""
     values = {value: np.asarray(inputs[value.name]) for value in graph.inputs}
     _run(graph, values, rng, direction)
-    return [values[value] for value in graph.outputs]
+    return values
 
 
 def _run(graph: Graph, values: dict[Value, Array], rng: np.random.Generator, direction: int) -> None:
@@ -205,7 +235,10 @@ def _moved(op: Op, array: Array, signs: Array) -> Array:
         return array
     bound, is_float = LADDER[op.tolerance], dtype_of(array).is_float
     if not is_float:
-        return (array + signs * bound.steps).astype(array.dtype) if bound.steps else array
+        if not bound.steps or array.dtype == np.bool_:
+            return array
+        limits = np.iinfo(array.dtype)
+        return np.clip(array + signs * bound.steps, limits.min, limits.max).astype(array.dtype)
     if isinstance(op, Mul):  # whose rounding a compiler may skip where a sum follows
         toward = np.where(signs < 0, -np.inf, np.inf).astype(array.dtype)
         with np.errstate(all="ignore"):

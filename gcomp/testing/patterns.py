@@ -2,55 +2,70 @@
 
 A rule looks at the graph only through functions that raise a `Refusal`, which says what was wanted and how
 many looks went well before. So a climb finds the pattern: an operator that is asked for is put there, and a
-random change stays if the rule gets as far as before.
+random change stays if the rule gets as far as before. Walks from there, on which the rule has to fire at
+every step, find more.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from random import Random
-from types import CodeType, FunctionType, ModuleType
-from typing import Any, cast
 
 import numpy as np
 
-from ..diagnostics import GcompError, InputError
-from ..dim import Dim
+from ..diagnostics import InputError
+from ..dim import Dim, symbol
 from ..ir import Op, Value
-from ..op import Argument, Constant, operators
+from ..op import Argument, Constant
 from ..rewrite import Refusal, Rule, probe
-from ..types import TensorType
-from . import variation
-from .arrays import special_of
-from .case import Case, case_of
-from .samples import Change, arguments, cone, planted, remade, samples_of
+from .arrays import SYMBOLS
+from .case import Case, case_of, traits
+from .producers import with_producer
+from .samples import arguments, cone, planted, put, samples_of
+from .sources import grafts
+from .surroundings import surrounded
 from .variation import (
     ALL,
-    TYPES,
+    FIELDS,
     Variation,
     attempted,
+    deepened,
     emptied,
-    is_fit,
     narrowed,
+    retyped,
     symbolic,
     varied,
     with_constant,
+    with_sizes,
 )
 
 STEPS = 80
 """Probes of a rule before a new start."""
 
-STARTS = 64
+STARTS = 32
 """New starts before a rule counts as one that never fires."""
 
 PATIENCE = 6
 """How many times as many probes a rule gets that no graph was found for."""
 
-PATTERNS = 12
-"""Patterns of a rule from which cases are varied."""
+PATTERNS, OF_A_RANK = 12, 6
+"""Patterns of a rule that climbs look for, and how many of them whose results have the same rank."""
+
+WALK, POOL, LARGEST = 600, 8, 16
+"""Steps of a walk from those patterns, how many of a rank and the same traits it keeps, and of what size."""
+
+WISHES: dict[str, tuple[int, list[Variation]]] = {
+    "empty": (6, [emptied]),
+    "broadcasting": (2, [narrowed, deepened]),
+    "symbolic": (2, [symbolic]),
+}
+"""In one of how many cases a trait is wished for, and what may bring it."""
+
+TRIES = 6
+"""Attempts to bring a trait that is wished for."""
 
 
 @dataclass(frozen=True)
@@ -102,35 +117,140 @@ def grown(random: Random, rule: Rule, steps: int = STEPS) -> Op | None:
 @cache
 def patterns(rule: Rule) -> tuple[Op, ...]:
     """Roots, over stand-ins, of graphs on which `rule` fires, simplest first; the same ones every time."""
-    found: dict[str, Op] = {}
+    found, ranks = dict[str, Op](), Counter[int]()
     for steps in (STEPS, PATIENCE * STEPS):
         for seed in range(STARTS):
             root = grown(Random(seed), rule, steps)
-            if root is not None:
-                found.setdefault(str(planted(root)[0]), root)
+            if root is not None and ranks[rank := root.results[0].type.rank] < OF_A_RANK:
+                ranks[rank] += found.setdefault(str(planted(root)[0]), root) is root
             if len(found) == PATTERNS:
                 break
         if found:
             break
-    return tuple(sorted(found.values(), key=lambda root: (len(cone(root)), len(str(planted(root)[0])))))
+    return tuple(sorted(found.values(), key=_complexity))
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A root, over stand-ins, of a graph on which a rule fires, and what that is like."""
+
+    root: Op
+    traits: frozenset[str]
+
+    @property
+    def rank(self) -> int:
+        return self.root.results[0].type.rank
+
+    @property
+    def kind(self) -> object:
+        """Equal for patterns that are much alike."""
+        ops = cone(self.root)
+        types = frozenset((leaf.type.dtype, leaf.type.rank) for leaf in arguments(self.root))
+        return tuple(op.kind for op in ops), types, self.traits
+
+
+@cache
+def pool(rule: Rule) -> tuple[Pattern, ...]:
+    """Patterns of many kinds, simplest first: those that climbs find, and more by a walk from them."""
+    random, found, counts = Random(0), dict[object, Pattern](), Counter[object]()
+
+    def keep(root: Op) -> None:
+        pattern = Pattern(root, frozenset(traits_of(root)))
+        group = pattern.traits, pattern.rank
+        if pattern.kind not in found and counts[group] < POOL:
+            found[pattern.kind] = pattern
+            counts[group] += 1
+
+    for root in patterns(rule):
+        keep(root)
+    extra = grafts(rule)
+    for _ in range(WALK if found else 0):
+        changed = _moved(random, random.choice(list(found.values())).root, extra)
+        if changed is not None and len(cone(changed)) <= LARGEST and look(rule, changed).fires:
+            keep(changed)
+    return tuple(sorted(found.values(), key=lambda pattern: _complexity(pattern.root)))
+
+
+def _complexity(root: Op) -> tuple[int, int]:
+    return len(cone(root)), len(str(planted(root)[0]))
+
+
+def _moved(random: Random, root: Op, extra: Sequence[type[Op]]) -> Op | None:
+    """A step of a walk: a variation, an operator more, or one less."""
+    match random.randrange(6):
+        case 0 if extra:
+            leaves = [leaf.result for leaf in arguments(root)]
+            return (
+                with_producer(random, root, random.choice(leaves), random.choice(extra)) if leaves else None
+            )
+        case 1:
+            return attempted(random, root, pruned)
+        case 2:
+            _, bringing = random.choice(list(WISHES.values()))
+            return attempted(random, root, random.choice(bringing))
+        case _:
+            return attempted(random, root, random.choice(ALL))
+
+
+def pruned(random: Random, root: Op) -> Op:
+    """What one operator gives comes from outside."""
+    inner = [op for op in cone(root) if op is not root and not isinstance(op, Argument)]
+    if not inner:
+        return root
+    op = random.choice(inner)
+    return put(root, op, Argument(op.results[0].type)) if len(op.results) == 1 else root
+
+
+def traits_of(root: Op) -> list[str]:
+    """What the graph of `root` will be like, as `Case.traits`."""
+    ops = [op for op in cone(root) if not isinstance(op, Argument)]
+    return traits(ops, [leaf.result for leaf in arguments(root)])
+
+
+def draw_wishes(random: Random) -> list[str]:
+    """Traits that a graph should have, if the rule admits them."""
+    return [name for name, (chance, _) in WISHES.items() if random.randrange(chance) == chance - 1]
+
+
+def example(random: Random, rule: Rule, wishes: Collection[str] = ()) -> Op:
+    """The root, over stand-ins, of a graph on which `rule` fires, with these traits if that can be.
+
+    Raises `InputError` if no graph is found.
+    """
+    known = pool(rule)
+    if not known:
+        raise InputError(f"{rule.name}: found no graph on which it fires: {nearest_miss(rule)}")
+    misses = [len(pattern.traits.symmetric_difference(wishes)) for pattern in known]
+    near = [pattern for pattern, missed in zip(known, misses, strict=True) if missed == min(misses)]
+    rank = random.choice(sorted({pattern.rank for pattern in near}))
+    root = random.choice([pattern.root for pattern in near if pattern.rank == rank])
+    root = kept(random, rule, root, ALL, random.randrange(5))
+    root = kept(random, rule, root, [retyped, *FIELDS], random.randrange(3))
+    for wish in wishes:
+        for _ in range(TRIES):
+            if wish in traits_of(root):
+                break
+            root = kept(random, rule, root, WISHES[wish][1], 1)
+    return _renamed(root)
+
+
+def _renamed(root: Op) -> Op:
+    """The same with symbols named in the order in which they occur."""
+    sizes = [size for leaf in arguments(root) for size in leaf.type.shape if not isinstance(size, int)]
+    names: dict[Dim, Dim] = {
+        size: symbol(name) for size, name in zip(dict.fromkeys(sizes), SYMBOLS, strict=False)
+    }
+    return with_sizes(root, names) if any(old != new for old, new in names.items()) else root
 
 
 def around(random: Random, rule: Rule, extremes: bool = True) -> Case:
     """A case whose graph holds the pattern of `rule`. Raises `InputError` if no pattern is found."""
-    known = patterns(rule)
-    if not known:
-        raise InputError(f"{rule.name}: found no graph on which it fires: {nearest_miss(rule)}")
-    root = kept(random, rule, random.choice(known), ALL, random.randrange(5))
-    for variations, chance in (
-        (TYPES, 2),
-        ([with_constant], 2),
-        ([symbolic], 3),
-        ([narrowed], 4),
-        ([emptied], 8),
-    ):
-        if not random.randrange(chance):
-            root = kept(random, rule, root, variations, 2)
-    return case_of(random, root, extremes)
+    return within(random, example(random, rule, draw_wishes(random)), extremes)
+
+
+def within(random: Random, root: Op, extremes: bool = True) -> Case:
+    """A case whose graph holds the operators of `root`, perhaps among others that read them or are read."""
+    return surrounded(random, case_of(random, root, extremes), arguments(root))
 
 
 def nearest_miss(rule: Rule) -> str:
@@ -153,7 +273,11 @@ def kept(random: Random, rule: Rule, root: Op, variations: list[Variation], time
 
 def _start(random: Random, rule: Rule) -> Op | None:
     samples = [sample for cls in rule.roots for sample in samples_of(cls) if rule.fits(sample)]
-    return varied(random, random.choice(samples), ALL, random.randrange(3)) if samples else None
+    if not samples:
+        return None
+    rank = random.choice(sorted({sample.results[0].type.rank for sample in samples}))
+    sample = random.choice([sample for sample in samples if sample.results[0].type.rank == rank])
+    return varied(random, sample, ALL, random.randrange(3))
 
 
 def _step(random: Random, root: Op, found: Look, extra: list[type[Op]]) -> Op | None:
@@ -161,134 +285,24 @@ def _step(random: Random, root: Op, found: Look, extra: list[type[Op]]) -> Op | 
     refusal, value = found.refusal, found.blamed
     if refusal is not None and refusal.wanted is not None and value is not None and random.randrange(8):
         return with_producer(random, root, value, refusal.wanted)
-    if extra and not random.randrange(3):
-        leaves = [value for op in cone(root) for value in op.inputs if not isinstance(value.owner, Constant)]
-        return with_producer(random, root, random.choice(leaves), random.choice(extra)) if leaves else None
-    inner = [op for op in cone(root) if op is not root and not isinstance(op, Argument | Constant)]
-    if inner and not random.randrange(3):  # the same operator once more, from another sample
-        op = random.choice(inner)
-        return with_producer(random, root, op.results[0], type(op))
-    return attempted(random, root, random.choice(ALL))
+    match random.randrange(12):
+        case 0 | 1 | 2:
+            return attempted(random, root, with_constant)
+        case 3 | 4 | 5:
+            return attempted(random, root, random.choice([retyped, *FIELDS]))
+        case 6 | 7 if extra and len(cone(root)) < LARGEST:
+            values = [
+                value for op in cone(root) for value in op.inputs if not isinstance(value.owner, Constant)
+            ]
+            return (
+                with_producer(random, root, random.choice(values), random.choice(extra)) if values else None
+            )
+        case 8 if inner := _inner(root):  # the same operator once more, from another sample
+            op = random.choice(inner)
+            return with_producer(random, root, op.results[0], type(op))
+        case _:
+            return attempted(random, root, random.choice(ALL))
 
 
-def with_producer(random: Random, root: Op, value: Value, wanted: type[Op]) -> Op | None:
-    """`root` where a `wanted` makes `value`; None where no sample fits."""
-    producer = value.producer
-    if producer is None:
-        return None
-    if wanted is Constant:
-        if not value.type.is_static:
-            return None
-        return _accepted(root, producer, Constant(special_of(random, value.type)))
-    samples = list(samples_of(wanted))
-    random.shuffle(samples)
-    if random.randrange(2):
-        samples.sort(key=lambda sample: sample.results[0].type.rank != value.type.rank)
-    for sample in samples[:4]:
-        for candidate in _fitted(random, sample, value.type):
-            changed = _accepted(root, producer, candidate)
-            if changed is not None:
-                return changed
-    return None
-
-
-def _fitted(random: Random, sample: Op, type: TensorType) -> Iterator[Op]:
-    """`sample` made to give `type` or something near."""
-    result = sample.results[0].type
-    ways: list[Callable[[], Op]] = []
-    if result.rank == type.rank:
-        ways.append(lambda: variation.with_sizes(sample, dict(zip(result.shape, type.shape, strict=True))))
-    leaves = arguments(sample)
-    if leaves:
-        ways.append(lambda: _taking(sample, leaves[0], type.shape))
-    random.shuffle(ways)
-    for way in ways:
-        try:
-            adapted = way()
-            if result.dtype != type.dtype:
-                adapted = variation.with_dtype(adapted, result.dtype.name, type.dtype.name)
-            yield adapted
-        except GcompError:
-            pass
-    yield sample
-
-
-def _taking(sample: Op, first: Argument, shape: tuple[Dim, ...]) -> Op:
-    """`sample` where `first` has this shape, and the stand-ins beside it as far as sizes tell."""
-    change: dict[Op, Op | Change] = {}
-    sizes = dict(zip(first.type.shape, shape, strict=False))
-    for leaf in arguments(sample):
-        same = leaf.type.shape == first.type.shape
-        own = shape if same else tuple(sizes.get(size, size) for size in leaf.type.shape)
-        change[leaf] = Argument(TensorType(leaf.type.dtype, own), leaf.low, leaf.high)
-    return remade(sample, change)
-
-
-def _accepted(root: Op, old: Op, new: Op) -> Op | None:
-    """`root` with `new`, and what that is made of, in the place of `old`, if operators take it.
-
-    Where they do not, the stand-ins beside it are made to fit.
-    """
-    for others in (None, "alike", "sizes"):
-        try:
-            changed = remade(root, {old: new} | _beside(root, old, new, others))
-        except GcompError:
-            continue
-        if is_fit(changed):
-            return changed
-    return None
-
-
-def _beside(root: Op, old: Op, new: Op, how: str | None) -> dict[Op, Any]:
-    """New stand-ins beside `old`: of the type of `new`, or with its sizes for those of `old`."""
-    if how is None:
-        return {}
-    before, after = old.results[0].type, new.results[0].type
-    readers = [op for op in cone(root) if any(value.owner is old for value in op.inputs)]
-    sizes = dict(zip(reversed(before.shape), reversed(after.shape), strict=False))
-    found: dict[Op, Any] = {}
-    for leaf in arguments(root):
-        if leaf is not old and any(value.owner is leaf for op in readers for value in op.inputs):
-            mapped = tuple(sizes.get(size, size) for size in leaf.type.shape)
-            shape = after.shape if how == "alike" else mapped
-            dtype = after.dtype if leaf.type.dtype == before.dtype else leaf.type.dtype
-            found[leaf] = Argument(TensorType(dtype, shape), leaf.low, leaf.high)
-    return found
-
-
-@cache
-def grafts(rule: Rule) -> list[type[Op]]:
-    """The operator classes that the code of a rule names: what it may look for without asking."""
-    found: dict[type[Op], None] = {}
-    known = operators()
-    for function in functions_of(rule):
-        for name in _names(function.__code__):
-            value = function.__globals__.get(name)
-            if isinstance(value, type) and known.get(value.__name__) is value and value is not Constant:
-                found[cast("type[Op]", value)] = None
-    return list(found)
-
-
-def functions_of(rule: Rule) -> list[FunctionType]:
-    """The function of a rule and those of the same module that it calls."""
-    found: dict[FunctionType, None] = {}
-
-    def visit(function: Any) -> None:
-        function = inspect.unwrap(function)
-        if not isinstance(function, FunctionType) or function in found:
-            return
-        found[function] = None
-        for name in _names(function.__code__):
-            value = function.__globals__.get(name)
-            if getattr(value, "__module__", None) == function.__module__ and not isinstance(
-                value, ModuleType
-            ):
-                visit(value)
-
-    visit(rule.function)
-    return list(found)
-
-
-def _names(code: CodeType) -> list[str]:
-    inner = [const for const in code.co_consts if isinstance(const, CodeType)]
-    return [*code.co_names, *(name for one in inner for name in _names(one))]
+def _inner(root: Op) -> list[Op]:
+    return [op for op in cone(root) if op is not root and not isinstance(op, Argument | Constant)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from functools import cache
 
 import numpy as np
@@ -62,11 +63,17 @@ def cone(root: Op) -> list[Op]:
 
 
 def remade(root: Op, change: Mapping[Op, Op | Change]) -> Op:
-    """A detached copy of the cone of `root` with some operators changed. Raises `InferenceError`."""
+    """The cone of `root`, still detached, with some operators changed. Raises `InferenceError`.
+
+    What does not depend on those is shared.
+    """
     values: dict[Value, Value] = {}
     new: Op = root
     for op in cone(root):
         other = change.get(op)
+        if other is None and not any(value in values for value in op.inputs):
+            new = op
+            continue
         new = op.clone(values) if other is None else other if isinstance(other, Op) else other(op, values)
         if len(new.results) < len(op.results):
             raise InferenceError(f"{new.kind} gives fewer results than {op.kind}")
@@ -97,12 +104,30 @@ def planted(root: Op) -> tuple[Graph, dict[Value, Value]]:
             given = graph.add_input(op.type.with_layout(None), f"x{len(graph.inputs)}")
             values[op.result] = graph.add(Relayout(given, layout)).result if layout else given
         else:
-            copy = graph.add(op.clone(values))
-            copy.origin = copy.origin or (f"node{len(graph.ops)}",)
-            values.update(zip(op.results, copy.results, strict=True))
+            new = graph.add(_copied(op, values))
+            new.origin = new.origin or (f"node{len(graph.ops)}",)
+            values.update(zip(op.results, new.results, strict=True))
     graph.outputs = [values[value] for value in root.results]
     graph.output_names = [f"y{place}" for place in range(len(graph.outputs))]
     return graph, values
+
+
+def _copied(op: Op, values: Mapping[Value, Value]) -> Op:
+    """A detached copy of `op` over values of the same types, which need not be inferred anew."""
+    new = copy(op)
+    for field in op.fields():
+        held = getattr(op, field.name)
+        match field.kind:
+            case "operand" | "optional":
+                setattr(new, field.name, values.get(held, held))
+            case "variadic":
+                setattr(new, field.name, tuple(values.get(value, value) for value in held))
+            case "region":
+                setattr(new, field.name, held.clone(values))
+            case "attribute":
+                pass
+    new.results = tuple(Value(value.type, new, value.index, value.name) for value in op.results)
+    return new
 
 
 def graph_of(root: Operator) -> tuple[Graph, list[Array]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Any, cast
 
@@ -18,6 +20,12 @@ from .samples import Change, arguments, cone, put, remade, samples_of
 
 Variation = Callable[[Random, Op], Op]
 """Makes another operator of one; raises `GcompError` where that cannot be."""
+
+RANKS = 8
+"""The most axes of a tensor."""
+
+TYPE_NAMES = ("to", "dtype", "output_dtype")
+"""Attributes that hold ONNX's number of an element type."""
 
 _OTHERS = {t: [u for u in DTYPES.values() if u not in (t, STRING)] for t in DTYPES.values()}
 
@@ -41,6 +49,8 @@ def attempted(random: Random, root: Op, variation: Variation) -> Op | None:
 def is_fit(root: Op) -> bool:
     """Whether no tensor is larger than the generators' budget, and inputs tell the value of every symbol."""
     ops = cone(root)
+    if any(value.type.rank > RANKS for op in ops for value in op.results):
+        return False
     plain = (
         isinstance(size, int) or is_symbol(size)
         for op in ops
@@ -56,40 +66,57 @@ def _bytes(value: Value) -> int:
 
 
 def resized(random: Random, root: Op) -> Op:
-    """One size of the stand-ins becomes another, wherever it occurs."""
-    sizes = sorted({size for leaf in arguments(root) for size in leaf.type.shape if isinstance(size, int)})
-    return with_sizes(root, {random.choice(sizes): draw_size(random)}) if sizes else root
+    """A size of the stand-ins becomes another, wherever it occurs or on one axis."""
+    return _with_size(random, root, draw_size(random))
 
 
 def emptied(random: Random, root: Op) -> Op:
-    """One size of the stand-ins becomes 0."""
-    sizes = sorted({size for leaf in arguments(root) for size in leaf.type.shape if isinstance(size, int)})
-    return with_sizes(root, {random.choice(sizes): 0}) if sizes else root
+    """A size of the stand-ins becomes 0, wherever it occurs or on one axis."""
+    return _with_size(random, root, 0)
 
 
 def symbolic(random: Random, root: Op) -> Op:
-    """One size of the stand-ins becomes a symbol."""
-    sizes = sorted({size for leaf in arguments(root) for size in leaf.type.shape if isinstance(size, int)})
-    return with_sizes(root, {random.choice(sizes): symbol(random.choice(SYMBOLS))}) if sizes else root
+    """A size of the stand-ins becomes a symbol, wherever it occurs or on one axis."""
+    return _with_size(random, root, symbol(random.choice(SYMBOLS)))
+
+
+def _with_size(random: Random, root: Op, new: Dim) -> Op:
+    places = [
+        (leaf, axis)
+        for leaf in arguments(root)
+        for axis, size in enumerate(leaf.type.shape)
+        if isinstance(size, int)
+    ]
+    if not places:
+        return root
+    leaf, axis = random.choice(places)
+    old = leaf.type.shape[axis]
+    if random.randrange(2):
+        return with_sizes(root, {old: new})
+    shape = (*leaf.type.shape[:axis], new, *leaf.type.shape[axis + 1 :])
+    return put(root, leaf, Argument(replace(leaf.type, shape=shape), leaf.low, leaf.high))
 
 
 def with_sizes(root: Op, sizes: Mapping[Dim, Dim]) -> Op:
-    """The same over stand-ins and constants of other sizes; constants may list sizes too."""
+    """The same over stand-ins and constants of other sizes; constants may list sizes too, one as -1."""
     change: dict[Op, Op | Change] = {}
     for op in cone(root):
         if isinstance(op, Argument):
             shape = tuple(sizes.get(size, size) for size in op.type.shape)
             if shape != op.type.shape:
                 change[op] = Argument(TensorType(op.type.dtype, shape, op.type.layout), op.low, op.high)
-        elif isinstance(op, Constant) and all(isinstance(size, int) for size in sizes.values()):
+        elif isinstance(op, Constant):
             array = op.value
             if array.dtype == np.int64 and array.ndim == 1:
                 listed = [sizes.get(int(size), int(size)) for size in array]
-                change[op] = Constant(np.array(listed, np.int64))
+                numbers = [size if isinstance(size, int) else -1 for size in listed]
+                if numbers.count(-1) <= 1:
+                    change[op] = Constant(np.array(numbers, np.int64))
             elif array.ndim and array.dtype != object:
-                shape = tuple(cast(int, sizes.get(size, size)) for size in array.shape)
-                if shape != array.shape and array.size:
-                    change[op] = Constant(np.resize(array, shape))
+                shape = tuple(sizes.get(size, size) for size in array.shape)
+                static = tuple(size for size in shape if isinstance(size, int))
+                if static != array.shape and len(static) == array.ndim and array.size:
+                    change[op] = Constant(np.resize(array, static))
     return remade(root, change)
 
 
@@ -104,7 +131,11 @@ def retyped(random: Random, root: Op) -> Op:
 
 
 def with_dtype(root: Op, old: str, new: str) -> Op:
-    """The same over stand-ins and constants of another element type; shapes and indices stay i64."""
+    """The same over stand-ins and constants of another element type; shapes and indices stay i64.
+
+    Attributes that name the old type name the new one.
+    """
+    codes = DTYPES[old].code, DTYPES[new].code
     change: dict[Op, Op | Change] = {}
     for op in cone(root):
         if isinstance(op, Argument) and op.type.dtype.name == old:
@@ -112,6 +143,8 @@ def with_dtype(root: Op, old: str, new: str) -> Op:
         elif isinstance(op, Constant) and op.result.type.dtype.name == old != I64.name:
             with np.errstate(all="ignore"):
                 change[op] = Constant(op.value.astype(DTYPES[new].numpy))
+        elif named := {name: codes[1] for name in TYPE_NAMES if getattr(op, name, None) == codes[0]}:
+            change[op] = partial(_with_field, fields=named)
     return remade(root, change)
 
 
@@ -149,19 +182,35 @@ def frozen(random: Random, root: Op) -> Op:
 
 
 def with_constant(random: Random, root: Op) -> Op:
-    """The elements of one constant become others: special ones, or one of them a little different."""
+    """The elements of one constant, or of all that are equal, become others.
+
+    Special ones; one of them a little different; some 0; those of another constant; or the sizes of a tensor.
+    """
     constants = [op for op in cone(root) if isinstance(op, Constant)]
     if not constants:
         return root
     op = random.choice(constants)
-    array = op.value
-    if array.dtype.kind in "iu" and array.size and random.randrange(2):
-        array = array.copy()
-        step = np.array(random.choice((1, -1))).astype(array.dtype)
-        array.flat[random.randrange(array.size)] += step
-    else:
-        array = special_of(random, op.result.type)
-    return put(root, op, Constant(array))
+    array, type = op.value, op.result.type
+    integers = array.dtype.kind in "iu" and array.size > 0
+    match random.randrange(6):
+        case 0 | 1 if integers:
+            array = array.copy()
+            step = np.array(random.choice((1, -1))).astype(array.dtype)
+            array.flat[random.randrange(array.size)] += step
+        case 2 if integers:
+            kept = [random.randrange(2) for _ in range(array.size)]
+            array = array * np.array(kept, array.dtype).reshape(array.shape)
+        case 3:
+            array = random.choice([one.value for one in constants if one.result.type == type])
+        case 4 if array.dtype == np.int64 and array.ndim == 1:
+            shapes = [value.type.shape for op in cone(root) for value in op.results if value.type.is_static]
+            array = np.array(random.choice(shapes), np.int64)
+        case _:
+            array = special_of(random, type)
+    alike = [
+        one for one in constants if one.result.type == type and one.value.tobytes() == op.value.tobytes()
+    ]
+    return remade(root, {one: Constant(array) for one in (alike if random.randrange(2) else [op])})
 
 
 def with_attribute(random: Random, root: Op) -> Op:
@@ -235,9 +284,16 @@ def _near(random: Random, old: Any) -> Any:
             return random.choice((1.0, 0.0, 0.5, 2.0, -1.0))
         case tuple():
             items = list(cast("tuple[Any, ...]", old))
-            if items:
-                place = random.randrange(len(items))
-                items[place] = _near(random, items[place])
+            match random.randrange(4) if len(items) > 1 else 3:
+                case 0:
+                    items.sort()
+                case 1:
+                    random.shuffle(items)
+                case _ if items:
+                    place = random.randrange(len(items))
+                    items[place] = _near(random, items[place])
+                case _:
+                    pass
             return tuple(items)
         case _:
             return old

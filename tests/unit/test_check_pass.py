@@ -168,6 +168,40 @@ def test_what_depends_on_rounding_does_not_count() -> None:
     assert found.complaint([np.array([1.0, 1.0], np.float32)], ["y"])
 
 
+def test_a_rewrite_need_not_be_better_than_its_roundings() -> None:
+    """A sum that is nearly 0 counts neither for nor against what takes the place of a difference."""
+    before = graph(
+        'graph "g" (%x: f32[2]) -> (%3 "y") {\n  %0 = Constant {value=f32[] dense<1.0>}\n'
+        "  %1 = Sub(%x, %0) : f32[2]\n  %2 = Constant {value=f32[] dense<0.3>}\n"
+        "  %3 = Mul(%1, %2) : f32[2]\n}\n"
+    )
+    after = graph(
+        'graph "g" (%x: f32[2]) -> (%3 "y") {\n  %0 = Constant {value=f32[] dense<0.3>}\n'
+        "  %1 = Mul(%x, %0) : f32[2]\n  %2 = Constant {value=f32[] dense<0.3>}\n"
+        "  %3 = Sub(%1, %2) : f32[2]\n}\n"
+    )
+    near, far = ({"x": np.array(x, np.float32)} for x in ([1.000001, 1.000002], [3, 4]))
+    same_meaning(before, after, near, "close")
+    same_meaning(before, after, far, "close")
+    with pytest.raises(Disagreement, match="2 of 2 elements"):
+        same_meaning(before, graph(str(after).replace("0.3>", "0.31>")), far, "close")
+
+
+def test_integers_beside_floats_count_within_their_steps() -> None:
+    """Quantized numbers may be a step off, and those at the end of their type do not turn around."""
+    text = (
+        'graph "g" (%x: f32[3]) -> (%3 "y") {\n  %0 = Constant {value=f32[] dense<1.0>}\n'
+        "  %1 = Constant {value=u8[] dense<0>}\n  %2 = Exp(%x) : f32[3]\n"
+        "  %3 = QuantizeLinear(%2, %0, %1) : u8[3]\n}\n"
+    )
+    inputs = {"x": np.array([-9, 2, 9], np.float32)}
+    found = truth(graph(text), inputs)
+    assert found.tolerances == ["sampled"] or found.tolerances == ["quantized"]
+    assert [mask.tolist() for mask in found.stable] == [[True, True, True]]
+    assert not found.complaint([found.arrays[0] + np.array([1, 1, 0], np.uint8)], ["y"])
+    assert found.complaint([found.arrays[0] + np.array([2, 0, 0], np.uint8)], ["y"])
+
+
 def test_the_tolerance_is_that_of_what_changed() -> None:
     before = graph(
         'graph "g" (%x: f32[n]) -> (%1 "y", %2 "z") {\n  %0 = Identity(%x) : f32[n]\n'

@@ -48,6 +48,30 @@ graph "g" (%x: i64[1,2]) -> (%2 "y") {
 }
 """,
     ),
+    "the largest of NaN and a number": (
+        "lower-quantized",
+        """
+graph "g" (%x: f32[1,1,1,2]) -> (%5 "y") {
+  %0 = Constant {value=f32[2] dense<nan, 0.0>}
+  %1 = Add(%x, %0) : f32[1,1,1,2]
+  %2 = MaxPool(%1) {kernel_shape=(1, 2)} : f32[1,1,1,1]
+  %3 = Constant {value=f32[] dense<0.5>}
+  %4 = Constant {value=u8[] dense<13>}
+  %5 = QuantizeLinear(%2, %3, %4) : u8[1,1,1,1]
+}
+""",
+    ),
+    "quantized by a scale of zero": (
+        "lower-quantized",
+        """
+graph "g" (%x: i8[9]) -> (%2 "y") {
+  %0 = Constant {value=f32[] dense<0.0>}
+  %1 = DequantizeLinear(%x, %0) : f32[9]
+  %3 = Constant {value=i8[] dense<0>}
+  %2 = QuantizeLinear(%1, %0, %3) : i8[9]
+}
+""",
+    ),
 }
 
 COMPILED = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from random import Random
 from typing import Any, Literal
 
@@ -30,8 +31,8 @@ SHAPES = 16
 """Graphs, at most, made of a pattern in either way; of the more that many axes allow a part is drawn."""
 SECONDS = 5
 """For each query."""
-PLAIN = z3.Q(1, 1000)
-"""A difference beyond rounding, of results of elements between -1 and 1."""
+PLAIN = Fraction(1, 1000)
+"""A difference beyond rounding, of results of elements between -1 and 1 and constants up to 1."""
 
 Verdict = Literal["exact", "real", "open", "wrong"]
 
@@ -180,12 +181,14 @@ def _refuted(one: Any, other: Any) -> tuple[Verdict | None, str]:
             found: Any = solver.model()
     if any(symbol.arity() for symbol in found):
         return "open", "rests on a function of which nothing is known here"
-    reals = [x for x in unknowns(one) | unknowns(other) if z3.is_real(x)]
+    reals = [x for x in parts(one) | parts(other) if is_unknown(x) and z3.is_real(x)]
     if not z3.is_real(one) and reals:
         return "open", "may differ by a step, as rounding makes of constants that the rule computes"
     if z3.is_real(one):
         distance: Any = one - other
-        solver.add(z3.Or(distance > PLAIN, -distance > PLAIN))
+        numbers = (x.as_fraction() for x in parts(one) | parts(other) if z3.is_rational_value(x))
+        plain = z3.RealVal(str(PLAIN * max([Fraction(1), *map(abs, numbers)])))
+        solver.add(z3.Or(distance > plain, -distance > plain))
         solver.add(*(z3.And(x <= 1, x >= -1) for x in reals))
         if solver.check() != z3.sat:
             return "open", "may differ by as little as rounding makes of constants that the rule computes"
@@ -193,14 +196,19 @@ def _refuted(one: Any, other: Any) -> tuple[Verdict | None, str]:
     return "wrong", "differs for " + ", ".join(sorted(f"{symbol} = {found[symbol]}" for symbol in found))
 
 
-def unknowns(term: Any) -> set[Any]:
-    """The unknown elements in a term."""
+def parts(term: Any) -> set[Any]:
+    """The unknown elements and the numbers in a term."""
     found, seen, waiting = set[Any](), set[int](), [term]
     while waiting:
         x = waiting.pop()
         if x.get_id() not in seen:
             seen.add(x.get_id())
             waiting += x.children()
-            if z3.is_const(x) and x.decl().kind() == z3.Z3_OP_UNINTERPRETED:
+            if is_unknown(x) or z3.is_rational_value(x):
                 found.add(x)
     return found
+
+
+def is_unknown(term: Any) -> bool:
+    """Whether a term is an unknown element."""
+    return z3.is_const(term) and term.decl().kind() == z3.Z3_OP_UNINTERPRETED
