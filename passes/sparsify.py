@@ -176,7 +176,7 @@ class _Work:
 def _obstacle(layer: Layer, lanes: int, sizes: Mapping[str, int]) -> str:
     """Why products with these weights are always dense; empty where they need not be."""
     op = layer.op
-    if not all(value.type.substitute(sizes).is_static for value in (op.results[0], op.inputs[0])):
+    if not op.results[0].type.substitute(sizes).is_static:
         return "its sizes are not known"
     if not isinstance(op, Conv) and not op.results[0].type.is_static:
         return "its number of rows is open"
