@@ -6,6 +6,7 @@ JOBS   ?= 2
 PYTEST ?=
 EXTRAS ?= ptxas prove
 MUTANTS ?=
+RULES  ?=
 PY     := $(VENV)/bin/python
 
 # A stamp carries the checksum of what it was installed from, so a changed file means a new stamp.
@@ -23,7 +24,7 @@ help:  ## show this list
 	@echo "gcomp: make TARGET"
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
 	@echo "Variables: VENV=$(VENV) JOBS=$(JOBS) PYTEST='extra pytest options' EXTRAS='$(EXTRAS)' (of: prove ptxas tvm)"
-	@echo "           MUTANTS='options of make mutants'"
+	@echo "           MUTANTS='options of make mutants' RULES='options of make rules, or names'"
 
 .PHONY: demo
 demo: $(DEMO)  ## compile a small model, check it against ONNX Runtime, time both
@@ -50,6 +51,10 @@ golden: $(TEST)  ## rewrite the expected text of the golden tests (then read the
 .PHONY: mutants
 mutants: $(TEST)  ## break the compiler in many small ways; do the tests notice? (docs/mutants.md)
 	@$(PY) -m tests.mutants --jobs $(JOBS) $(MUTANTS)
+
+.PHONY: rules
+rules: $(TEST)  ## try the rules that changed on thousands of random graphs, and prove them (docs/rules.md)
+	@$(PY) -m tests.campaign rules $(RULES)
 
 .PHONY: bench
 bench: $(BENCH)  ## time gcomp beside ONNX Runtime and OpenVINO

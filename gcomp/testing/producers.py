@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any
 
@@ -26,16 +27,24 @@ def with_producer(random: Random, root: Op, value: Value, wanted: type[Op]) -> O
         if not value.type.is_static:
             return None
         return _accepted(root, producer, Constant(special_of(random, value.type)))
-    samples = list(samples_of(wanted))
-    random.shuffle(samples)
-    if random.randrange(2):
-        samples.sort(key=lambda sample: sample.results[0].type.rank != value.type.rank)
-    for sample in samples[:4]:
+    for sample in _mixed(random, samples_of(wanted), value.type.rank)[:4]:
         for candidate in _fitted(random, sample, value.type):
             changed = _accepted(root, producer, candidate)
             if changed is not None:
                 return changed
     return None
+
+
+def _mixed(random: Random, samples: Sequence[Op], rank: int) -> list[Op]:
+    """The samples in random order, those of each rank evenly spread, perhaps those of `rank` first."""
+    order = random.sample(samples, len(samples))
+    first, seen = random.randrange(2), Counter[int]()
+    turns: list[tuple[bool, int]] = []
+    for sample in order:
+        own = sample.results[0].type.rank
+        turns.append((bool(first) and own != rank, seen[own]))
+        seen[own] += 1
+    return [order[place] for place in sorted(range(len(order)), key=turns.__getitem__)]
 
 
 def _fitted(random: Random, sample: Op, type: TensorType) -> Iterator[Op]:

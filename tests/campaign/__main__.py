@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from . import graphs
+from .rules import command as rules
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -13,6 +14,7 @@ def main() -> None:
 
 
 main.add_command(graphs.command)
+main.add_command(rules.command)
 
 if __name__ == "__main__":
     main()
