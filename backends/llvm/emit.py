@@ -212,10 +212,17 @@ class Function:
         return self.value(f"getelementptr inbounds {type}, ptr {pointer}, i64 {offset}")
 
     def load(self, pointer: Value, type: str, align: int = 1) -> Value:
-        return self.value(f"load {type}, ptr {pointer}, align {align}")
+        """The value there; of bf16 its bits: LLVM asserts where it vectorizes copies of some bfloats."""
+        bits = type.replace("bfloat", "i16")
+        found = self.value(f"load {bits}, ptr {pointer}, align {align}")
+        return found if bits == type else self.value(f"bitcast {bits} {found} to {type}")
 
     def store(self, value: Value, pointer: Value, type: str, align: int = 1) -> None:
-        self.do(f"store {type} {value}, ptr {pointer}, align {align}")
+        """Writes the value; of bf16 its bits, as `load` reads them."""
+        bits = type.replace("bfloat", "i16")
+        if bits != type:
+            value = self.value(f"bitcast {type} {value} to {bits}")
+        self.do(f"store {bits} {value}, ptr {pointer}, align {align}")
 
     def splat(self, value: Value, element: str, lanes: int) -> Value:
         """A vector with `value` in every lane."""

@@ -261,8 +261,9 @@ class ConvTranspose(Convolution):
                     conditions += [offset >= 0, source < as_index(windows.extents[axis])]
                     if windows.strides[axis] > 1:
                         conditions.append((offset % windows.strides[axis]).eq(0))
-                read = x.load((n, first + c, *at), all_of(conditions))
-                return cast(read, sums) * cast(w[(first + c, own, *tap)], sums)
+                inside = all_of(conditions)  # a weight that is not used may be NaN
+                read = x.load((n, first + c, *at), inside)
+                return cast(read, sums) * cast(w.load((first + c, own, *tap), inside), sums)
 
             total = reduce("add", [depth, *windows.kernel], term, zero(sums))
             return cast(total if b is None else total + cast(b[m], sums), type.dtype)

@@ -12,6 +12,7 @@ from ..ir import Value
 from ..kernel import Expr, Kernel, Tensor, as_index, cast, literal, select
 from ..lowering import python_number
 from ..op import Operator, argument, constant, constant_value, known_content, operator
+from ..semantics import convert
 from ..types import (
     F32,
     F64,
@@ -183,7 +184,7 @@ class OneHot(Operator):
     def reference(self, indices: Array, depth: Array, values: Array) -> Array:
         extent = int(depth.reshape(()))
         axis = self.axis % (indices.ndim + 1)
-        places = np.expand_dims(indices.astype(np.int64), axis)
+        places = np.expand_dims(convert(indices, I64), axis)
         steps = np.arange(extent).reshape(-1, *(1,) * (indices.ndim - axis))
         return values[((places == steps) | (places + extent == steps)).astype(np.int64)]
 

@@ -156,3 +156,8 @@ def is_extreme(array: Array) -> bool:
     with np.errstate(invalid="ignore"):
         large, small = (sizes > 2.0**20) & np.isfinite(sizes), (sizes < 2.0**-20) & (sizes > 0)
     return bool(large.any() or small.any())
+
+
+def is_finite(array: Array) -> bool:
+    """Whether no element is infinite or NaN."""
+    return not dtype_of(array).is_float or bool(np.isfinite(array.astype(np.float64)).all())

@@ -11,16 +11,16 @@ from ..dim import Dim, is_symbol, symbol
 from ..evaluate import evaluate_op
 from ..ir import Graph, Op, Value
 from ..op import Argument, Constant, Operator
-from ..ops import Relayout
+from ..ops import Conv, Relayout
 from ..types import BOOL, F32, NUMBERS, Array, TensorType
 from .arrays import SYMBOLS, draw_array, draw_shape, draw_size, special_of, tamed
 from .case import Case
-from .fitting import converted, fitted, is_extreme, is_usual, is_within, limited, reshape, reshaped
+from .fitting import converted, fitted, is_extreme, is_finite, is_usual, is_within, limited, reshape, reshaped
 from .interface import enclosed, with_outputs, with_ranges
 from .samples import arguments, cone, native_classes, samples_of
 from .variation import ALL, symbolic, varied
 
-STEPS = range(4, 11)
+STEPS = range(3, 10)
 """Operators that are drawn for a graph; what makes operands fit comes on top."""
 
 ATTEMPTS = 8
@@ -166,6 +166,8 @@ class _Step:
                 root = op.clone(values)
                 values.update(zip(op.results, root.results, strict=True))
         self.computed(root)
+        if isinstance(root, Conv) and not is_finite(self.arrays[root.w]):
+            raise InferenceError("a template may leave out what a weight adds beside the image, NaN too")
         plain = [Relayout(value, None) for value in root.results if value.type.layout is not None]
         for op in plain:
             self.computed(op)
@@ -211,6 +213,9 @@ class _Step:
     def operand(self, leaf: Argument) -> Value:
         """What stands for a stand-in: a value that is there, a constant or a new input."""
         random, type = self.growth.random, leaf.type.with_layout(None)
+        size = type.substitute(self.growth.sizes).bytes
+        if isinstance(size, int) and size > BUDGET:
+            raise InferenceError(f"{type} takes more than {BUDGET} bytes")
         alike = [value for value in self.growth.pool if value.type == type]
         near = [value for value in self.growth.pool if value.type.size == type.size]
         for candidates, chance in ((alike, 4), (near, 2)):

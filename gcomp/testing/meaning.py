@@ -27,12 +27,12 @@ from ..ops import Group, Mul
 from ..specialise import bind
 from ..target import ports
 from ..tolerance import LADDER, allowance, allowed, distance, mismatch
-from ..types import Array, dtype_of
+from ..types import Array, DType, dtype_of
 
 NUDGE = 1 / 16
 """By which part of an operator's tolerance its results are moved."""
 
-DRAWS = 4
+DRAWS = 8
 """How often results are moved at random: of two that cancel, either may move the other way."""
 
 STABLE = 1 / 4
@@ -51,6 +51,8 @@ class Truth:
     tolerances: list[str]
     moved: Callable[[], list[Array]]
     """The outputs where results of inexact operators are moved, one way and the other, time and again."""
+    grains: list[DType | None]
+    """For a float output the coarsest element type in which what it depends on was rounded, if coarser."""
 
     @cached_property
     def stable(self) -> list[Array]:
@@ -79,6 +81,8 @@ class Truth:
                 counted = self.stable[place]
                 if source is not None:
                     counted = counted & source.stable[place]
+                if (grain := self.grains[place]) is not None:
+                    counted = counted & _is_far(array, wanted, rung, grain)
                 wrong = mismatch(np.where(counted, array, wanted), wanted, rung)
             if wrong:
                 return f"{name}: {wrong}"
@@ -130,7 +134,7 @@ def truth(graph: Graph, inputs: Mapping[str, Array], tolerance: str | None = Non
         ]
         return [values[value] for values in ways for value in outputs]
 
-    return Truth(arrays, rungs, moved)
+    return Truth(arrays, rungs, moved, [_grain(value) for value in outputs])
 
 
 def tolerance_between(before: Graph, after: Graph) -> str:
@@ -171,6 +175,33 @@ def _flat(ops: Iterable[Op]) -> Iterable[Operator]:
             yield from _flat(op.body.ops)
         elif isinstance(op, Operator):
             yield op
+
+
+def _is_far(array: Array, wanted: Array, rung: str, grain: DType) -> Array:
+    """Which elements are off by more than is allowed in the coarser type `grain`."""
+    with np.errstate(over="ignore"):
+        return np.asarray(distance(array, wanted) > allowed(wanted.astype(grain.numpy), rung))
+
+
+def _grain(value: Value) -> DType | None:
+    """The coarsest float type of inexact results that `value` depends on, if coarser than its own."""
+    own = value.type.dtype
+    if not own.is_float:
+        return None
+    dtypes = {
+        result.type.dtype
+        for op in _flat(_above(value))
+        if op.tolerance != "exact"
+        for result in op.results
+        if result.type.dtype.is_float
+    }
+    found = max(dtypes, key=_epsilon, default=own)
+    return found if _epsilon(found) > _epsilon(own) else None
+
+
+def _epsilon(dtype: DType) -> float:
+    """The relative distance of neighbouring numbers, up to a factor that is the same for all types."""
+    return allowance("close", dtype)["relative"]
 
 
 def _above(value: Value) -> list[Op]:
@@ -214,9 +245,22 @@ def _run(graph: Graph, values: dict[Value, Array], rng: np.random.Generator, dir
         else:
             operands = [None if value is None else values[value] for value in op.operands]
             arrays = evaluate_op(op, [None if a is None else _read(op, a, rng, direction) for a in operands])
+            if any(_is_lost(array) for array in arrays):  # an operand may lie at the edge of what is defined
+                arrays = tuple(map(_restored, arrays, evaluate_op(op, operands)))
         for value, array in zip(op.results, arrays, strict=True):
             signs = direction * rng.choice((1, -1), array.shape)
             values[value] = array if isinstance(op, Group) else _moved(op, array, signs)
+
+
+def _is_lost(array: Array) -> bool:
+    return array.dtype != object and dtype_of(array).is_float and not np.isfinite(array).all()
+
+
+def _restored(moved: Array, plain: Array) -> Array:
+    """The moved result, but the plain one where only that is a number."""
+    if moved.shape != plain.shape or not _is_lost(moved):
+        return moved
+    return np.where(np.isfinite(plain) & ~np.isfinite(moved), plain, moved)
 
 
 def _read(op: Op, array: Array, rng: np.random.Generator, direction: int) -> Array:
@@ -224,7 +268,7 @@ def _read(op: Op, array: Array, rng: np.random.Generator, direction: int) -> Arr
     relative = LADDER[op.tolerance].relative if isinstance(op, Operator) else 0.0
     if not relative or array.dtype == object or not dtype_of(array).is_float:
         return array
-    part = relative * NUDGE * allowance("close", dtype_of(array))["relative"] / LADDER["close"].relative
+    part = relative * NUDGE * _epsilon(dtype_of(array)) / LADDER["close"].relative
     signs = direction * rng.choice((1, -1), array.shape)
     with np.errstate(all="ignore"):
         return np.asarray(array + signs * part * array).astype(array.dtype)
