@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gcomp.diagnostics import InferenceError
+from gcomp.diagnostics import InferenceError, OpenSizeError
 from gcomp.ir import Graph, Op, Value
 from gcomp.kernel import Compute, Kernel, Literal_, Load, Program, Reduce, Var, children, inlined, walk
 from gcomp.lowering import is_small_constant, lower_op
@@ -89,7 +89,10 @@ def role(op: Op) -> str:
     only_first_is_read = [_is_read(value) for value in op.results] == [True] + [False] * (len(op.results) - 1)
     if isinstance(op, Constant) or not only_first_is_read or not stands_alone(op):
         return ""
-    kernel = lower_op(op)
+    try:
+        kernel = lower_op(op)
+    except OpenSizeError:  # which is said where code is made of it
+        return ""
     if is_pointwise(kernel):
         return "pointwise"
     if any(isinstance(stage, Program) for stage in kernel.stages):

@@ -271,11 +271,15 @@ def calling(symbol: str, plan: Plan, calls: list[Call], linkage: str = "hidden")
 
 
 def arena_bytes(symbol: str, plan: Plan, scratch: Dim) -> Function:
-    """A function of the plan's symbols as i64 that gives the bytes of the arena."""
+    """A function of the plan's symbols as i64 that gives the bytes of the arena.
+
+    Some, even where these sizes need none: a module that has an arena for others asks for one.
+    """
     fn = Function(symbol, [], "i64")
     fn.symbols = [symbol.name for symbol in plan.symbols]
-    end = _places(fn, plan)[-1]
-    fn.do(f"ret i64 {fn.add(end, fn.size(scratch))}")
+    used = fn.add(_places(fn, plan)[-1], fn.size(scratch))
+    most = fn.call("i64", "llvm.smax.i64", [("i64", used), ("i64", str(ALIGNMENT))])
+    fn.do(f"ret i64 {most}")
     return fn
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..dim import Dim
 from ..ir import Value
-from ..kernel import Expr, Kernel, Tensor, cast, literal, maximum, minimum, reduce, select, unary
+from ..kernel import Expr, Kernel, Tensor, binary, cast, literal, maximum, minimum, reduce, select, unary
 from ..op import Operator, argument, constant, operator
 from ..types import BF16, F16, F32, I8, I16, I32, U8, U16, Array, DType, TensorType
 from .index import axis_of
@@ -205,7 +205,8 @@ class DynamicQuantizeLinear(Operator):
 
         def extreme(name: str) -> Tensor:
             op = "max" if name == "max" else "min"
-            return k.compute(scalar, lambda: reduce(op, whole, lambda *at: x[at], 0.0))
+            found = reduce(op, whole, lambda *at: x[at], 0.0)
+            return k.compute(scalar, lambda: binary(op, found, 0.0))  # a scalar is no reduction with a start
 
         low, high = extreme("min"), extreme("max")
         scale = k.compute(scalar, lambda: (high[()] - low[()]) / 255.0)

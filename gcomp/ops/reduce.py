@@ -22,6 +22,7 @@ from ..kernel import (
     unary,
 )
 from ..op import Operator, argument, constant, constant_value, known_content, operator
+from ..semantics import convert
 from ..types import BOOL, F16, F32, F64, FLOATS, I32, I64, NUMBERS, U8, Array, DType, TensorType
 from .elementwise import accumulator, number, widened
 
@@ -131,7 +132,7 @@ class Reduction(Operator):
         type = self.result.type
         value = np.asarray(self.numpy(widened(data), self.reduced))
         kept = value if self.keepdims else np.squeeze(value, self.reduced)
-        return kept.astype(type.dtype.numpy)
+        return convert(kept, type.dtype)
 
     def lower(self, k: Kernel, data: Tensor, axes: Tensor | None) -> Tensor:
         type = self.result.type

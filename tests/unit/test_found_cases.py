@@ -112,6 +112,19 @@ graph "g" (%w: f32[2,3,3,3], %x: f32[1,2,1,1]) -> (%0 "y") {
   %0 = ConvTranspose(%x, %w) {strides=(2, 2)} : f32[1,3,3,3]
 }
 """,
+    "the range of a single number": """
+graph "g" (%x: f32[]) -> (%0 "y", %1 "scale", %2 "zero") {
+  %0, %1, %2 = DynamicQuantizeLinear(%x) : u8[], f32[], u8[]
+}
+""",
+    "an integer that is the logarithm of a negative one": """
+graph "g" (%x: f32[8,6]) -> (%3 "y") {
+  %0 = Neg(%x) : f32[8,6]
+  %1 = Cast(%0) {to=6} : i32[8,6]
+  %2 = Constant {value=i64[1] dense<1>}
+  %3 = ReduceLogSum(%1, %2) : i32[8,1]
+}
+""",
     "a maximum over no elements": """
 graph "g" (%x: f32[1,2,0,3]) -> (%0 "y") {
   %0 = GlobalMaxPool(%x) : f32[1,2,1,1]
@@ -159,3 +172,17 @@ graph "g" (%x: f16[1,1], %v: f16[1]) -> (%2 "y") {
     inputs = {"x": np.ones((1, 1), np.float16), "v": np.ones(1, np.float16)}
     assert np.isposinf(evaluate(graph, inputs)[0]).all()
     assert np.isposinf(gcomp.compile(graph).run(inputs)["y"]).all()
+
+
+def test_sizes_that_need_no_memory_run_beside_those_that_do() -> None:
+    graph = gcomp.parse("""
+graph "g" (%x: f32[n,2], %w: f32[2,2]) -> (%1 "y") {
+  %0 = MatMul(%x, %w) : f32[n,2]
+  %1 = MatMul(%0, %w) : f32[n,2]
+}
+""")
+    module = gcomp.compile(graph, dims={"n": (0, 40)})
+    for size in (0, 1, 40):
+        assert (
+            module(np.ones((size, 2), np.float32), np.eye(2, dtype=np.float32))[0] == np.ones((size, 2))
+        ).all()
