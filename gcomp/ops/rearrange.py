@@ -241,7 +241,8 @@ class Trilu(Operator):
         return self.input.type.with_layout(None)
 
     def reference(self, input: Array, k: Array | None = None) -> Array:
-        offset = 0 if k is None else int(k.reshape(()))
+        most = max(input.shape[-2:])
+        offset = 0 if k is None else max(-most, min(int(k.reshape(())), most))
         return np.triu(input, offset) if self.upper else np.tril(input, offset)
 
     def lower(self, k: Kernel, input: Tensor, offset: Tensor | None = None) -> Tensor:

@@ -44,6 +44,10 @@ class Case:
         """All operators but constants, those in regions too."""
         return [op for op in self.graph.walk() if not isinstance(op, Constant)]
 
+    def bound(self) -> Case:
+        """The same with numbers in the place of symbols."""
+        return Case(bind(self.graph, sizes_of(self)), self.inputs) if self.graph.symbols() else self
+
     def model(self) -> ModelProto:
         """The graph as an `onnx.ModelProto`. Raises `UnsupportedError` where ONNX lacks an operator."""
         from ..save import save_onnx  # needs the onnx package, which nothing else here does

@@ -17,10 +17,9 @@ from ..pipeline import parse_pipeline, print_pipeline
 from ..reduce import Case as Bound
 from ..reduce import Reducer
 from ..repro import Repro
-from ..specialise import bind
 from ..target import Target
 from ..trial import ByReference, Compiled, Failure
-from .case import Case, sizes_of
+from .case import Case
 from .counterexample import shown
 from .growth import whole
 from .meaning import Disagreement, loosest, truth
@@ -161,7 +160,7 @@ def failure_of(target: Target, case: Case) -> Failure | None:
 
 def smallest(target: Target, case: Case, failure: Failure, seed: str) -> Miscompiled:
     """The case with sizes for symbols and made small, while it fails as it did."""
-    bound = Case(bind(case.graph, sizes_of(case)), case.inputs) if case.graph.symbols() else case
+    bound = case.bound()
     if _failure_apart(target, bound) is None:  # only code for open sizes is wrong
         return Miscompiled(target, case, failure, seed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ import pytest
 from gcomp import RewritePass, made_by, require, rewrite
 from gcomp.diagnostics import InputError
 from gcomp.ir import Graph, Value
-from gcomp.ops import Add, Exp, Gemm, MatMul, Neg, Sub
+from gcomp.ops import Abs, Add, Exp, Gemm, MatMul, Neg, Sub
+from gcomp.registry import find
+from gcomp.rewrite import supersede
 from gcomp.testing import Counterexample, Disagreement, check_pass, same_meaning
 from gcomp.testing.meaning import tolerance_between, truth
 from gcomp.text import parse
@@ -82,6 +85,27 @@ def test_the_rule_with_its_guard_holds() -> None:
     assert tally.fired >= 60 and len(tally.texts) >= 40
     assert tally.rate > 0.8
     assert "held on" in str(report)
+
+
+@dataclass(frozen=True)
+class Unsigned:
+    """Abs(x) -> x, in a pass without rules."""
+
+    name: str = field(default="unsigned", init=False)
+
+    def run(self, graph: Graph) -> bool:
+        found = [op for op in graph.ops if isinstance(op, Abs)]
+        for op in found:
+            supersede(op, [op.x], [op])
+        return bool(found)
+
+
+def test_a_pass_without_rules_runs_on_whole_graphs() -> None:
+    (tally,) = check_pass(find("passes", "clean"), examples=30).tallies
+    assert tally.rule == "clean" and tally.cases >= 25
+    with pytest.raises(Counterexample, match="unsigned: unsigned is wrong") as found:
+        check_pass(Unsigned(), examples=1000)
+    assert "Abs" in [op.kind for op in found.value.case.operators]
 
 
 def test_a_rule_that_ends_nowhere_is_found() -> None:

@@ -125,6 +125,12 @@ graph "g" (%x: f32[8,6]) -> (%3 "y") {
   %3 = ReduceLogSum(%1, %2) : i32[8,1]
 }
 """,
+    "a diagonal far beside the matrix": """
+graph "g" (%x: f32[2,3]) -> (%1 "y") {
+  %0 = Constant {value=i64[] dense<9223372036854775807>}
+  %1 = Trilu(%x, %0) : f32[2,3]
+}
+""",
     "a maximum over no elements": """
 graph "g" (%x: f32[1,2,0,3]) -> (%0 "y") {
   %0 = GlobalMaxPool(%x) : f32[1,2,1,1]
