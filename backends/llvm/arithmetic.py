@@ -80,6 +80,9 @@ def _float(fn: Function, x: e.Binary, a: Value, b: Value, type: str, lanes: int)
         case "add" | "sub" | "mul" | "div" if x.lhs.dtype == BF16:  # LLVM 22 rounds vectors wrongly for ARM
             a, b = (convert(fn, value, BF16, F32, lanes) for value in (a, b))
             return _to_bfloat(fn, fn.value(f"f{x.op} {vector('float', lanes)} {a}, {b}"), lanes)
+        case "lt" | "le" | "eq" | "ne" if x.lhs.dtype == BF16:
+            name = f"fcmp {'une' if x.op == 'ne' else f'o{x.op}'}"
+            return fn.value(f"{name} {vector('float', lanes)} {_bits(fn, a, lanes)}, {_bits(fn, b, lanes)}")
         case "add" | "sub" | "mul" | "div":
             flags = fn.contract if x.op != "div" else ""
             return fn.value(f"f{x.op}{flags} {type} {a}, {b}")
@@ -150,6 +153,8 @@ def convert(fn: Function, a: Value, of: DType, to: DType, lanes: int, fits: bool
     `fits` says that it is known to lie within the range of `to`, or to be NaN.
     """
     source, target = vector(scalar(of), lanes), vector(scalar(to), lanes)
+    if to.name == "bool" and of == BF16:
+        a, of, source = _bits(fn, a, lanes), F32, vector("float", lanes)
     if to.name == "bool":
         nought = zero(of, lanes)
         return fn.value(
@@ -171,6 +176,18 @@ def convert(fn: Function, a: Value, of: DType, to: DType, lanes: int, fits: bool
     if of.name == "bool" or of.bytes < to.bytes:
         return fn.value(f"{'sext' if of.is_signed else 'zext'} {source} {a} to {target}")
     return a if of.bytes == to.bytes else fn.value(f"trunc {source} {a} to {target}")
+
+
+def _bits(fn: Function, a: Value, lanes: int) -> Value:
+    """A bfloat as a float, by its bits: where an extended one is compared LLVM compares bfloats instead, and
+    then may find no instruction for that.
+    """
+    wide, short = vector("i32", lanes), vector("i16", lanes)
+    bits = fn.value(f"bitcast {vector('bfloat', lanes)} {a} to {short}")
+    upper = fn.value(
+        f"shl {wide} {fn.value(f'zext {short} {bits} to {wide}')}, {fn.splat('16', 'i32', lanes)}"
+    )
+    return fn.value(f"bitcast {wide} {upper} to {vector('float', lanes)}")
 
 
 def _to_bfloat(fn: Function, a: Value, lanes: int) -> Value:

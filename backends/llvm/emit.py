@@ -243,10 +243,19 @@ class Function:
         self, pointer: Value, mask: Value, element: str, lanes: int, other: Value = "zeroinitializer"
     ) -> Value:
         type = vector(element, lanes)
+        if element == "bfloat":  # its bits, as `load`
+            bits = vector("i16", lanes)
+            given = self.value(f"bitcast {type} {other} to {bits}")
+            return self.value(
+                f"bitcast {bits} {self.masked_load(pointer, mask, 'i16', lanes, given)} to {type}"
+            )
         arguments = [("ptr", pointer), ("i32", "1"), (f"<{lanes} x i1>", mask), (type, other)]
         return self.call(type, f"llvm.masked.load.{mangled(element, lanes)}.p0", arguments)
 
     def masked_store(self, value: Value, pointer: Value, mask: Value, element: str, lanes: int) -> None:
+        if element == "bfloat":
+            value = self.value(f"bitcast {vector(element, lanes)} {value} to {vector('i16', lanes)}")
+            element = "i16"
         arguments = [
             (vector(element, lanes), value),
             ("ptr", pointer),

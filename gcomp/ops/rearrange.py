@@ -250,9 +250,8 @@ class Trilu(Operator):
 
         def element(*index: Expr) -> Expr:
             row, column = index[-2:]
-            if offset is not None:
-                row = row + cast(offset[(literal(0),) * offset.type.rank], I64)
-            keep = row <= column if self.upper else column <= row
+            diagonal = literal(0) if offset is None else cast(offset[(literal(0),) * offset.type.rank], I64)
+            keep = diagonal <= column - row if self.upper else column - row <= diagonal
             zero = False if type.dtype == BOOL else 0.0 if type.dtype.is_float else 0
             return select(keep, input[index], zero)
 

@@ -94,6 +94,13 @@ graph "g" (%x: bf16[6,7]) -> (%0 "y") {
   %0, %1, %2 = Split(%x) {axis=1, num_outputs=3} : bf16[6,3], bf16[6,3], bf16[6,1]
 }
 """,
+    "bfloats that are compared, for which LLVM finds no instruction": """
+graph "g" (%x: bf16[6,3]) -> (%2 "y") {
+  %0 = Cast(%x) {to=9} : bool[6,3]
+  %1 = Not(%0) : bool[6,3]
+  %2 = Cast(%1) {to=10} : f16[6,3]
+}
+""",
     "an index that is NaN": """
 graph "g" (%x: f32[1,3,1]) -> (%2 "y") {
   %0 = Constant {value=f32[] dense<3.0>}
@@ -126,9 +133,10 @@ graph "g" (%x: f32[8,6]) -> (%3 "y") {
 }
 """,
     "a diagonal far beside the matrix": """
-graph "g" (%x: f32[2,3]) -> (%1 "y") {
+graph "g" (%x: f32[2,3], %i: i64[]) -> (%2 "y") {
   %0 = Constant {value=i64[] dense<9223372036854775807>}
-  %1 = Trilu(%x, %0) : f32[2,3]
+  %1 = Max(%i, %0) : i64[]
+  %2 = Trilu(%x, %1) : f32[2,3]
 }
 """,
     "a maximum over no elements": """
