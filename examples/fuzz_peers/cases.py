@@ -17,7 +17,7 @@ from gcomp.specialise import bind
 from gcomp.testing.case import Case, sizes_of
 from gcomp.testing.emission import single_model, whole_model
 from gcomp.testing.patterns import around
-from gcomp.testing.trial import is_model
+from gcomp.testing.trial import has_answer
 from gcomp.types import BF16, STRING
 
 Source = Callable[[Random, int], Case]
@@ -58,7 +58,7 @@ def drawn(source: str, seed: int) -> Case | None:
         case = Case(stored(bind(case.graph, sizes) if sizes else case.graph), case.inputs)
         values = [value for op in case.graph.walk() for value in op.results] + case.graph.inputs
         known = all(value.type.dtype not in (BF16, STRING) for value in values)
-        return case if known and is_model(case) else None
+        return case if known and has_answer(case) else None
     except UNFIT:
         return None
 

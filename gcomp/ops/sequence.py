@@ -8,7 +8,7 @@ import numpy as np
 
 from ..dim import Dim
 from ..ir import Op, Value
-from ..kernel import Checked, Expr, Kernel, Tensor, binary, cast, select
+from ..kernel import Checked, Expr, Kernel, Tensor, binary, cast, select, unary
 from ..op import Operator, argument, constant, known_content, operator
 from ..types import BOOL, F32, I32, I64, NUMBERS, Array, TensorType
 from .index import axis_of, nest
@@ -19,7 +19,7 @@ from .superseded import Superseded
 class TopK(Operator):
     """The `k` greatest or least elements along `axis` and their indices, best first, of equals the first.
 
-    They come sorted whether `sorted` asks for it or not.
+    They come sorted whether `sorted` asks for it or not. NaN counts as greater than all numbers.
     """
 
     x: Value
@@ -57,7 +57,10 @@ class TopK(Operator):
         program = k.program(values, indices)
 
         def better(candidate: Expr) -> Expr:
-            beats = candidate > best[()] if self.largest else candidate < best[()]
+            greater, less = (candidate, best[()]) if self.largest else (best[()], candidate)
+            beats = greater > less
+            if x.type.dtype.is_float:
+                beats = beats | (unary("isnan", greater) & ~unary("isnan", less))
             return binary("or", found[()] < 0, beats)
 
         with nest(program, (*x.shape[:axis], *x.shape[axis + 1 :])) as outer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 
@@ -200,3 +202,18 @@ graph "g" (%x: f32[n,2], %w: f32[2,2]) -> (%1 "y") {
         assert (
             module(np.ones((size, 2), np.float32), np.eye(2, dtype=np.float32))[0] == np.ones((size, 2))
         ).all()
+
+
+@pytest.mark.parametrize("largest", [0, 1])
+def test_nan_is_above_all_numbers_wherever_it_stands(largest: int) -> None:
+    graph = gcomp.parse(f"""
+graph "g" (%x: f32[6,3]) -> (%1 "values", %2 "indices") {{
+  %0 = Constant {{value=i64[1] dense<2>}}
+  %1, %2 = TopK(%x, %0) {{largest={largest}}} : f32[6,2], i64[6,2]
+}}
+""")
+    orders = np.array(list(permutations([np.nan, 1, np.inf])), np.float32)
+    wanted = [[1, np.inf], [np.nan, np.inf]][largest]
+    for values, indices in (evaluate(graph, {"x": orders}), gcomp.compile(graph)(orders)):
+        np.testing.assert_array_equal(values, [wanted] * 6)
+        np.testing.assert_array_equal(np.take_along_axis(orders, indices, 1), values)
