@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -86,8 +86,12 @@ def seen(outcome: Outcome, wanted: Truth, graph: Graph) -> Verdict | None:
             if wrong := wanted.complaint(outcome.outputs, graph.output_names):
                 coarse = coarsest(graph)
                 rounded = [in_precision(array, coarse) for array in outcome.outputs]
-                right = [in_precision(array, coarse) for array in wanted.arrays]
-                if Truth(right, wanted.stable, wanted.tolerances).complaint(rounded, graph.output_names):
+                right = replace(
+                    wanted,
+                    arrays=[in_precision(array, coarse) for array in wanted.arrays],
+                    moved=lambda: [in_precision(array, coarse) for array in wanted.moved()],
+                )
+                if right.complaint(rounded, graph.output_names):
                     return Verdict("wrong", difference(outcome.outputs, wanted), wrong)
             pairs = zip(outcome.outputs, outcome.again, strict=True)
             if any(not same_bits(one, other) for one, other in pairs):
@@ -105,7 +109,7 @@ def expected(case: Case) -> Truth:
     for rung, array in zip(found.tolerances, found.arrays, strict=True):
         least = ("close" if rung == "exact" else "approximate") if array.dtype.kind == "f" else rung
         rungs.append(max(rung, least, key=lambda rung: LADDER[rung].relative))
-    return Truth(found.arrays, found.stable, rungs)
+    return replace(found, tolerances=rungs)
 
 
 def coarsest(graph: Graph) -> DType | None:
