@@ -54,6 +54,8 @@ def beyond(op: Operator, arrays: dict[Value, np.ndarray]) -> str:
         return "ONNX Runtime has the operator for f32 alone, and ONNX's evaluator has it not"
     if op.kind == "ConvInteger" and len(values) > 3 and values[3].size > 1:
         return "a zero point per filter, which ONNX Runtime has not"
+    if op.kind == "QuantizeLinear" and op.attributes["block_size"] and values[1].size == 1:
+        return "one scale beside a size of blocks, which ONNX Runtime refuses"
     return ""
 
 
