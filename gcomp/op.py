@@ -234,7 +234,8 @@ class _Known:
                 self.depth += 1
                 found = value.owner.content(*map(self.content, value.owner.operands))
                 self.depth -= 1
-                if found is None:
+                low, high = value.type.dtype.extremes
+                if found is None or any(isinstance(size, int) and not low <= size <= high for size in found):
                     array = self.array(value)
                     found = None if array is None else tuple(int(element) for element in array.ravel())
                 self.contents[value] = found
@@ -265,7 +266,8 @@ class _Known:
         if not operands or any(missing) or op.regions:
             return None
         try:
-            arrays = op.reference(*operands)
+            with np.errstate(all="ignore"):
+                arrays = op.reference(*operands)
         except (ArithmeticError, IndexError, NotImplementedError, ValueError):
             return None  # the operator is left to fail, or not, when it runs
         return arrays[value.index] if isinstance(arrays, tuple) else arrays

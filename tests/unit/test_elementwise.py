@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -54,7 +55,7 @@ from gcomp.ops import (
     Tanh,
     Where,
 )
-from gcomp.types import BOOL, F32, FLOATS, I64, Array, DType, TensorType
+from gcomp.types import BOOL, F32, FLOATS, I32, I64, Array, DType, TensorType
 
 NAN, INF = np.nan, np.inf
 SPECIAL = [NAN, INF, -INF, 0.0, -0.0, 200.0, -200.0]
@@ -211,6 +212,19 @@ def test_where_of_a_comparison_of_sizes_is_known() -> None:
         1,
     )
     assert known_content(Where(Equal(shape, constant([5, 6])).result, constant([1, 1]), shape).result) is None
+
+
+def test_what_sizes_are_known_to_be_wraps_as_code_does() -> None:
+    least, most = np.iinfo(np.int64).min, np.iinfo(np.int32).max
+    assert known_content(Cast(constant([least, 3]), I32.code).result) == (0, 3)
+    assert known_content(Add(constant([most], np.int32), constant([1], np.int32)).result) == (-most - 1,)
+
+
+def test_no_numpy_warning_reaches_a_user() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        least = np.iinfo(np.int32).min
+        assert known_content(Div(constant([least], np.int32), constant([-1], np.int32)).result) == (least,)
 
 
 @pytest.mark.parametrize(
