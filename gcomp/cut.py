@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from .data import Sample
+from .dim import Dim, is_symbol, symbol
 from .evaluate import evaluate
 from .ir import Graph, Op, Value, reads, unused_name
 from .op import Constant
@@ -31,8 +32,9 @@ def part(graph: Graph, kept: Collection[Op], arrays: Mapping[Value, Array]) -> t
     """The operators `kept` as a graph of their own, and the arrays of its inputs.
 
     What they read of others becomes an input, or a constant where it is small and of integers; constants go
-    along. What others read, and what is an output, becomes an output. Inputs and outputs are row-major.
-    Raises `InferenceError` where an operator does not take that.
+    along. What others read, and what is an output, becomes an output. Inputs and outputs are row-major. A
+    size that is computed of symbols becomes a symbol where it is that of an input. Raises `InferenceError`
+    where an operator does not take that.
     """
     return _Part(graph, kept, arrays).made()
 
@@ -45,6 +47,7 @@ class _Part:
         self.values: dict[Value, Value] = {}
         self.sample: Sample = {}
         self.names: set[str] = set()
+        self.sizes, self.symbols = dict[Dim, Dim](), set(graph.symbols())
 
     def made(self) -> tuple[Graph, Sample]:
         ops = [op for op in self.graph.ops if op in self.kept]
@@ -54,6 +57,8 @@ class _Part:
                     self.values[value] = self.brought(value)
             new = self.copy.add(op.clone(self.values))
             self.values.update(zip(op.results, new.results, strict=True))
+        symbols = self.copy.symbols()
+        self.copy.ranges = {name: self.graph.ranges[name] for name in symbols if name in self.graph.ranges}
         made = [value for op in ops for value in op.results]
         read = [value for value in made if self.is_read_outside(value)]
         for value in read or made[-1:]:
@@ -73,12 +78,20 @@ class _Part:
             mine = self.copy.add(Constant(array)).result
         else:
             mine = self.copy.add_input(
-                TensorType(value.type.dtype, array.shape),
+                TensorType(value.type.dtype, tuple(map(self.size, value.type.shape))),
                 unused_name(value.name or f"x{len(self.sample)}", self.names),
             )
             self.sample[mine.name] = array
         layout = value.type.layout
         return mine if mine.type.layout == layout else self.copy.add(Relayout(mine, layout)).result
+
+    def size(self, size: Dim) -> Dim:
+        """A size that an input can tell: what is computed of symbols becomes a symbol of its own."""
+        if isinstance(size, int) or is_symbol(size):
+            return size
+        if size not in self.sizes:
+            self.sizes[size] = symbol(unused_name("size", self.symbols))
+        return self.sizes[size]
 
     def is_read_outside(self, value: Value) -> bool:
         return value in self.graph.outputs or any(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol, get_type_hints, runtime_checkable
 
 from . import registry, watch
@@ -101,6 +102,14 @@ def parse_pipeline(text: str, known: Mapping[str, Pass] | None = None) -> list[P
 def print_pipeline(passes: Iterable[Pass]) -> str:
     """What `parse_pipeline` reads: names, and options that are not as declared."""
     return ",".join(one.name + _print_options(one) for one in passes)
+
+
+def pipeline_source(passes: Iterable[Pass], path: Callable[[Path], str]) -> str:
+    """Python that reads the passes from their text; `path` gives that for where a loose file will be."""
+    passes = list(passes)
+    files = {one.name: file for one in passes if (file := registry.loose_file(one.name))}
+    known = ", ".join(f"{name!r}: load_pass_file({path(file)})" for name, file in files.items())
+    return f"parse_pipeline({print_pipeline(passes)!r}{f', {{{known}}}' if files else ''})"
 
 
 def parse_names(text: str) -> list[tuple[str, dict[str, str]]]:

@@ -30,7 +30,7 @@ ELEMENTS = 64
 
 @dataclass(frozen=True)
 class Case:
-    """A graph, all of whose sizes are known, and arrays for its inputs."""
+    """A graph and arrays for its inputs."""
 
     graph: Graph
     sample: Sample

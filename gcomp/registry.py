@@ -80,6 +80,14 @@ def load_pass_file(path: str | Path) -> Any:
     return _pass_of(module, str(path))
 
 
+def loose_file(name: str) -> Path | None:
+    """The file that the pass called `name` was loaded from, if it is no part of a distribution."""
+    for module_name, module in sys.modules.items():
+        if module_name.startswith(LOOSE) and getattr(getattr(module, "PASS", None), "name", "") == name:
+            return Path(str(module.__file__))
+    return None
+
+
 def _files(kind: Kind) -> list[str]:
     package = importlib.import_module(f"gcomp.{kind}")
     return sorted(file.name for file in pkgutil.iter_modules(package.__path__))

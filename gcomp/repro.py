@@ -14,9 +14,10 @@ from .files import replacing
 from .ir import Graph
 from .lift import lift
 from .reduce import Case
+from .registry import loose_file
 from .save import save_onnx
 from .text import save_text
-from .trial import Failure, Way, loose_file
+from .trial import Failure, Way
 
 SCRIPT = '''\
 """{title}
@@ -78,7 +79,7 @@ class Repro:
             np.savez(file, allow_pickle=False, **self.case.sample)
         with replacing(script) as file:
             file.write(self.script(model.suffix).encode())
-        files = [file for one in getattr(self.suspect, "passes", ()) if (file := loose_file(one))]
+        files = [file for one in getattr(self.suspect, "passes", ()) if (file := loose_file(one.name))]
         copies = [Path(shutil.copy(file, folder)) for file in files if file.parent != folder]
         return [model, arrays, script, *copies]
 

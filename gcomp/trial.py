@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, cast
 
 from .apart import apart
@@ -15,8 +13,8 @@ from .data import Sample
 from .diagnostics import GcompError, InputError, ModelError, UnsupportedError
 from .ir import Graph
 from .peers import onnx_runtime
-from .pipeline import Pass, print_pipeline
-from .registry import LOOSE
+from .pipeline import Pass, pipeline_source, print_pipeline
+from .registry import loose_file
 from .save import save_onnx
 from .target import Target
 from .tolerance import mismatch
@@ -127,18 +125,9 @@ def compared(truth: Way, suspect: Way, rung: str) -> Judge:
     return judge
 
 
-def loose_file(one: Pass) -> Path | None:
-    """The file that a pass was loaded from, if it is no part of a distribution."""
-    for name, module in sys.modules.items():
-        if name.startswith(LOOSE) and getattr(getattr(module, "PASS", None), "name", "") == one.name:
-            return Path(str(module.__file__))
-    return None
-
-
 def _call(target: str, passes: tuple[Pass, ...]) -> str:
-    text = repr(print_pipeline(passes))
-    files = {one.name: file.name for one in passes if (file := loose_file(one))}
-    if files:
-        known = ", ".join(f"{name!r}: load_pass_file(HERE / {file!r})" for name, file in files.items())
-        text = f"parse_pipeline({text}, {{{known}}})"
+    if any(loose_file(one.name) for one in passes):
+        text = pipeline_source(passes, lambda file: f"HERE / {file.name!r}")
+    else:
+        text = repr(print_pipeline(passes))
     return f"list(gcomp.compile(MODEL, target={target!r}, passes={text}).run(sample).values())"

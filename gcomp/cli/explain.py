@@ -29,13 +29,13 @@ def command(recipe: Recipe, rule: str | None, misses: int | None, as_json: bool)
     """
     from ..diagnostics import InputError
     from ..explain import MOST, explain
-    from ..trial import loose_file
+    from ..registry import loose_file
 
     loose = tuple(path for path in recipe.files if path.suffix == ".py")
     chosen = [str(path) for path in recipe.files if path.suffix != ".py"]
     pipeline = replace(recipe, files=loose).pipeline()
     if loose and not isinstance(pipeline, str) and pipeline is not None:
-        chosen += [one.name for one in pipeline if loose_file(one) in loose]
+        chosen += [one.name for one in pipeline if loose_file(one.name) in loose]
     with progress(f"explaining {recipe.source.path}"):
         found = explain(
             recipe.source.graph(),

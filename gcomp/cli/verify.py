@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from .grown import OnRandomGraphs
 from .options import Data, Recipe, as_json, takes_data, takes_recipe
 from .report import progress, report
 
 if TYPE_CHECKING:
     from ..data import Sample
     from ..ir import Graph
-    from ..pipeline import Pass
-    from ..testing.proof import Proof
     from ..verify import Verification
 
 
 JUDGE = "ONNX Runtime"
+
+TRIED = ("graphs", "seed", "script", "as_json")
+"""Options of all that is tried on random graphs."""
 
 
 @click.command()
@@ -35,7 +37,11 @@ JUDGE = "ONNX Runtime"
     help="exact, close, approximate, reduced, bfloat, quantized or sampled; by the precision unless given.",
 )
 @click.option(
-    "--graphs", type=click.IntRange(1), default=200, show_default=True, help="Random graphs for each rule."
+    "--graphs",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    help="Random graphs for each rule, or for a pipeline.",
 )
 @click.option("--prove", is_flag=True, help="Also try to prove each rule, by z3, over small shapes.")
 @click.option(
@@ -56,20 +62,23 @@ def command(
     script: Path | None,
     as_json: bool,
 ) -> None:
-    """Compare compiled MODEL with the reference, or test a pass.
+    """Compare compiled MODEL with the reference, or test passes.
 
     And with ONNX Runtime, if it is installed. With --pass, compare the model before and after these passes
-    instead, both by the reference. With --pass and no MODEL, run each rule on random graphs grown around it,
-    and print the smallest on which it changes the answer, with a program that shows it. Exit status 1 if
-    anything differs by more than the tolerance.
+    instead, both by the reference. Exit status 1 if anything differs by more than the tolerance.
+
+    Without MODEL, try what is given on random graphs, and print the smallest that shows a fault, with a
+    program that does: --pass FILE tries each rule by itself, on graphs grown around it, and --passes a whole
+    pipeline, on graphs in which its rules come together.
     """
     from ..target import ports
     from ..verify import tolerance_for
 
     if not recipe.source.is_given:
-        if not recipe.files:
-            raise click.UsageError("verify takes MODEL, or --pass FILE to test that pass on random graphs")
-        context.exit(_on_random_graphs(recipe.files, graphs, data.seed, tolerance, prove, script, as_json))
+        how = OnRandomGraphs(graphs, data.seed, script, as_json)
+        context.exit(_on_random_graphs(context, recipe, how, tolerance, prove))
+    others = {option.name or "" for option in context.command.params} - {"graphs", "prove", "script"}
+    _take_only(context, "a model", *others)
     rung = tolerance_for(recipe.precision, tolerance)
     graph = recipe.source.graph()
     drawn = dataclasses.replace(data, count=samples).samples(list(ports(graph)[0]), graph)
@@ -99,54 +108,23 @@ def command(
 
 
 def _on_random_graphs(
-    files: Sequence[Path],
-    graphs: int,
-    seed: int,
-    tolerance: str | None,
-    prove: bool,
-    script: Path | None,
-    as_json: bool,
+    context: click.Context, recipe: Recipe, how: OnRandomGraphs, tolerance: str | None, prove: bool
 ) -> int:
-    """Tests each pass on random graphs; the exit status."""
-    from ..files import replacing
-    from ..registry import load_pass_file
-    from ..testing import Counterexample, check_pass
-
-    for file in files:
-        one = load_pass_file(file)
-        facts: dict[str, Any] = {"pass": one.name, "holds": True}
-        try:
-            with progress(f"testing {one.name}"):
-                found = check_pass(one, graphs, tolerance, seed)
-        except Counterexample as wrong:
-            program = wrong.script(file)
-            facts |= {"holds": False, "rule": wrong.rule, "complaint": wrong.complaint}
-            facts |= {"graph": str(wrong.case.graph), "script": program}
-            if script is not None:
-                with replacing(script) as new:
-                    new.write(program.encode())
-            shown = f"written to {script}" if script is not None else f"\n\n{program}"
-            report(as_json, facts, [str(wrong), "", f"A program that shows it: {shown}"])
-            return 1
-        facts["rules"] = [tally.facts() for tally in found.tallies]
-        lines = [str(found)]
-        if prove:
-            with progress(f"proving {one.name}"):
-                proofs = _proofs(one)
-            facts["proofs"] = [dataclasses.asdict(proof) for proof in proofs]
-            lines += [f"{proof.rule}: {proof}" for proof in proofs]
-            if any(proof.verdict == "wrong" for proof in proofs):
-                report(as_json, facts | {"holds": False}, lines)
-                return 1
-        report(as_json, facts, lines)
-    return 0
+    """The exit status."""
+    if recipe.passes is None and not recipe.files:
+        raise click.UsageError("verify takes MODEL, or --pass FILE or --passes to try them on random graphs")
+    _take_only(context, "passes on random graphs", *TRIED, "files", "passes", "tolerance", "prove")
+    if recipe.passes is None:
+        return how.pass_files(recipe.files, tolerance, prove)
+    return how.passes(recipe.pipeline() or "", tolerance, prove)
 
 
-def _proofs(one: Pass) -> list[Proof]:
-    from ..rewrite import RewritePass
-    from ..testing.proof import prove
-
-    return [prove(rule) for rule in one.rules] if isinstance(one, RewritePass) else []
+def _take_only(context: click.Context, what: str, *names: str) -> None:
+    """Refuses options that were given and that are not among those `names`."""
+    for option in context.command.params:
+        is_given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if is_given and isinstance(option, click.Option) and option.name not in names:
+            raise click.UsageError(f"{option.opts[0]} does not go with {what}")
 
 
 def _target(recipe: Recipe, graph: Graph, samples: list[Sample], rung: str) -> tuple[Verification, list[str]]:

@@ -1,11 +1,11 @@
-"""The smallest graph on which a pass goes wrong, and a script that shows it."""
+"""The smallest graph on which passes go wrong, and a script that shows it."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 from ..literal import INLINE, array_type
-from ..pipeline import Pass, print_pipeline
+from ..pipeline import Pass, pipeline_source, print_pipeline
 from ..rewrite import RewritePass
 from ..text import large_constants
 from ..types import Array, dtype_of
@@ -18,69 +18,86 @@ _SCRIPT = '''\
 import numpy as np
 from numpy import inf, nan
 
-import gcomp
 from gcomp.evaluate import evaluate
+from gcomp.pipeline import parse_pipeline, run_pipeline
+from gcomp.registry import load_pass_file
 from gcomp.testing import same_meaning
 from gcomp.text import parse
 from gcomp.types import DTYPES
 
-{loaded}
-{constants}
-before = parse("""\\
-{graph}
-"""{given})
-inputs = {{{inputs}}}
+passes = {passes}
+{case}
 
-print(before)
-after = gcomp.optimize(before, [PASS])
+print(graph)
+after = graph.clone()
+run_pipeline(after, passes, check="text")
 print(after)
 for name, one, other in zip(
-    before.output_names, evaluate(before, inputs), evaluate(after, inputs), strict=True
+    graph.output_names, evaluate(graph, inputs), evaluate(after, inputs), strict=True
 ):
     print(name, "before:", one, "after:", other)
-same_meaning(before, after, inputs{tolerance})
+same_meaning(graph, after, inputs{tolerance})
 '''
+
+_CASE = '''\
+{constants}
+graph = parse("""\
+{graph}
+"""{given})
+inputs = {{{inputs}}}'''
 
 
 class Counterexample(Disagreement):
-    """A case on which a pass goes wrong; `rule` is the one that does, or the pass itself.
+    """A case on which passes go wrong, run one after the other; `rule` is the one that does.
 
-    `tolerance` is that of the trial: only where it is `exact` were infinite, huge and tiny inputs tried.
+    It is the name of a rule where its pass was tried with that rule alone, else that of the pass after which
+    it is wrong. `tolerance` is that of the trial: only where it is `exact` were infinite, huge and tiny
+    inputs tried.
     """
 
-    def __init__(self, one: Pass, rule: str, case: Case, complaint: str, tolerance: str | None) -> None:
-        self.one, self.rule = one, rule
+    def __init__(
+        self, passes: Sequence[Pass], rule: str, case: Case, complaint: str, tolerance: str | None
+    ) -> None:
+        self.passes, self.rule = tuple(passes), rule
         self.case = case if tolerance == "exact" else case.tame()
         self.complaint, self.tolerance = complaint, tolerance
-        super().__init__(f"{one.name}: {rule} is wrong: {complaint}\n{self.description()}")
+        super().__init__(f"{self.name}: {rule} is wrong: {complaint}\n{described(self.case)}")
 
-    def description(self) -> str:
-        """The graph and its inputs, as text."""
-        lines = [str(self.case.graph)]
-        lines += [f"{name} = {shown(array)}" for name, array in self.case.inputs.items()]
-        return "\n".join(lines)
+    @property
+    def name(self) -> str:
+        """The passes as text."""
+        return print_pipeline(self.passes)
 
-    def script(self, file: Path | None = None) -> str:
-        """A Python program that shows the fault; the pass is that of `file`, else the one of its name."""
-        if file is not None:
-            loaded = f"from gcomp.registry import load_pass_file\n\nPASS = load_pass_file({str(file)!r})"
-        else:
-            text = print_pipeline([self.one])
-            loaded = f"from gcomp.pipeline import parse_pipeline\n\n(PASS,) = parse_pipeline({text!r})"
-        if isinstance(self.one, RewritePass):
-            loaded += f"\nPASS = PASS.only({self.rule!r})"
-        large = large_constants(self.case.graph)
-        items = "".join(f"\n    {name!r}: {listed(array)}," for name, array in large.items())
+    def script(self) -> str:
+        """A Python program that shows the fault; passes are those of their names, or of their loose files."""
+        passes = pipeline_source(self.passes, lambda file: repr(str(file)))
+        first, *others = self.passes
+        if isinstance(first, RewritePass) and not others and [one.name for one in first.rules] == [self.rule]:
+            passes = f"[one.only({self.rule!r}) for one in {passes}]"
         return _SCRIPT.format(
             rule=self.rule,
-            name=self.one.name,
-            loaded=loaded,
-            constants=f"constants = {{{items}\n}}" if large else "",
-            graph=str(self.case.graph).strip(),
-            given=", constants" if large else "",
-            inputs=", ".join(f"{name!r}: {listed(array)}" for name, array in self.case.inputs.items()),
+            name=self.name,
+            passes=passes,
+            case=case_source(self.case),
             tolerance=f", {self.tolerance!r}" if self.tolerance else "",
         )
+
+
+def described(case: Case) -> str:
+    """The graph and its inputs, as text."""
+    return "\n".join([str(case.graph), *(f"{name} = {shown(array)}" for name, array in case.inputs.items())])
+
+
+def case_source(case: Case) -> str:
+    """Python that makes `graph` and `inputs`."""
+    large = large_constants(case.graph)
+    items = "".join(f"\n    {name!r}: {listed(array)}," for name, array in large.items())
+    return _CASE.format(
+        constants=f"constants = {{{items}\n}}" if large else "",
+        graph=str(case.graph).strip(),
+        given=", constants" if large else "",
+        inputs=", ".join(f"{name!r}: {listed(array)}" for name, array in case.inputs.items()),
+    )
 
 
 def shown(array: Array) -> str:

@@ -12,11 +12,13 @@ from ..evaluate import evaluate_op
 from ..ir import Graph, Op, Value
 from ..op import Argument, Constant, Operator
 from ..ops import Conv, Relayout
+from ..rewrite import Rule
 from ..types import BOOL, F32, NUMBERS, Array, TensorType
 from .arrays import SYMBOLS, draw_array, draw_shape, draw_size, special_of, tamed
 from .case import Case
 from .fitting import converted, fitted, is_extreme, is_finite, is_usual, is_within, limited, reshape, reshaped
 from .interface import enclosed, with_outputs, with_ranges
+from .patterns import example
 from .samples import arguments, cone, native_classes, samples_of
 from .variation import ALL, symbolic, varied
 
@@ -35,12 +37,18 @@ Admits = Callable[[Op], bool]
 Classes = Sequence[type[Operator]]
 
 
-def whole(random: Random, classes: Classes | None = None, admits: Admits | None = None) -> Case:
+def whole(
+    random: Random,
+    classes: Classes | None = None,
+    admits: Admits | None = None,
+    rules: Sequence[Rule] = (),
+) -> Case:
     """A case whose graph has several operators, outputs, shared values and dead ends, perhaps a region.
 
-    `classes` are drawn from, all that have native code unless given; only what `admits` is put in.
+    `classes` are drawn from, all that have native code unless given; only what `admits` is put in. Half of
+    what is put in are patterns of `rules`, if there are any.
     """
-    growth = Growth(random, classes or native_classes(), admits)
+    growth = Growth(random, classes or native_classes(), admits, rules)
     growth.begin()
     for _ in range(random.choice(STEPS)):
         growth.step()
@@ -62,6 +70,7 @@ class Growth:
     random: Random
     classes: Classes
     admits: Admits | None = None
+    rules: Sequence[Rule] = ()
     graph: Graph = field(default_factory=lambda: Graph("random"))
     inputs: dict[str, Array] = field(default_factory=dict[str, Array])
     sizes: dict[str, int] = field(default_factory=dict[str, int])
@@ -92,18 +101,27 @@ class Growth:
             self.add_input(leaf, self.draw(leaf))
 
     def step(self) -> bool:
-        """Draws an operator and puts it in; False where none of the samples tried is taken."""
+        """Draws an operator, or a pattern, and puts it in; False where none of those tried is taken."""
+        if self.rules and self.random.randrange(2):
+            rule = self.random.choice(self.rules)
+            return self._tries(lambda: example(self.random, rule))
         cls = self.random.choice(self.classes)
+        return self._tries(lambda: self._sample(cls))
+
+    def _tries(self, draw: Callable[[], Op | None]) -> bool:
         for _ in range(ATTEMPTS):
-            times = self.random.randrange(3)
-            sample = varied(self.random, self.random.choice(samples_of(cls)), self.variations, times)
             try:
-                if isinstance(sample, cls):
+                if (sample := draw()) is not None:
                     _Step(self, dict(self.arrays)).put(sample)
                     return True
             except (GcompError, IndexError):  # operators refuse types, or references numbers
                 continue
         return False
+
+    def _sample(self, cls: type[Operator]) -> Op | None:
+        times = self.random.randrange(3)
+        sample = varied(self.random, self.random.choice(samples_of(cls)), self.variations, times)
+        return sample if isinstance(sample, cls) else None
 
     def add_input(self, leaf: Argument, array: Array) -> Value:
         value = self.graph.add_input(leaf.type, f"x{len(self.graph.inputs)}")

@@ -160,7 +160,12 @@ def _expressions(graph: Graph, ids: dict[Any, int]) -> dict[int, Op]:
 
 def loosest(ops: Iterable[Op]) -> str:
     """The tightest rung that allows as much, of floats and of integers, as all operators' tolerances."""
-    bounds = [LADDER[op.tolerance] for op in _flat(ops)]
+    return covering(op.tolerance for op in _flat(ops))
+
+
+def covering(names: Iterable[str]) -> str:
+    """The tightest rung that allows as much, of floats and of integers, as each of those named."""
+    bounds = [LADDER[name] for name in names]
     relative = max((bound.relative for bound in bounds), default=0.0)
     steps = max((bound.steps for bound in bounds), default=0)
     enough = [name for name, bound in LADDER.items() if bound.relative >= relative and bound.steps >= steps]

@@ -15,7 +15,6 @@ from ..compiler import compile, parse_target
 from ..diagnostics import CrashError, UnsupportedError, raised
 from ..pipeline import parse_pipeline, print_pipeline
 from ..reduce import Case as Bound
-from ..reduce import Reducer
 from ..repro import Repro
 from ..target import Target
 from ..trial import ByReference, Compiled, Failure
@@ -24,15 +23,13 @@ from .counterexample import shown
 from .growth import whole
 from .meaning import Disagreement, loosest, truth
 from .plugin import REPORTS
+from .smallest import smallest
 
 EXAMPLES = 200
 """Graphs that a target has to be right on."""
 
 TOGETHER = 20
 """Graphs that are compiled and run in one process."""
-
-EFFORT = 300
-"""Questions that the reduction of a wrong graph may ask."""
 
 
 @dataclass
@@ -117,7 +114,7 @@ def check_target(target: str | Target = "llvm", examples: int = EXAMPLES, seed: 
     for start in range(0, examples, TOGETHER):
         for verdict in verdicts(chosen, seeds[start : start + TOGETHER]):
             if verdict.failure is not None:
-                raise smallest(chosen, whole(Random(verdict.seed)), verdict.failure, verdict.seed)
+                raise _miscompiled(chosen, whole(Random(verdict.seed)), verdict.failure, verdict.seed)
             report.count(verdict)
     return report
 
@@ -158,18 +155,14 @@ def failure_of(target: Target, case: Case) -> Failure | None:
     return Failure("differs", complaint) if complaint else None
 
 
-def smallest(target: Target, case: Case, failure: Failure, seed: str) -> Miscompiled:
-    """The case with sizes for symbols and made small, while it fails as it did."""
-    bound = case.bound()
-    if _failure_apart(target, bound) is None:  # only code for open sizes is wrong
-        return Miscompiled(target, case, failure, seed)
+def _miscompiled(target: Target, case: Case, failure: Failure, seed: str) -> Miscompiled:
+    """The case made small while it fails as it did."""
 
-    def fails(smaller: Bound) -> bool:
-        found = _failure_apart(target, Case(smaller.graph, smaller.sample))
+    def fails(smaller: Case) -> bool:
+        found = _failure_apart(target, smaller)
         return found is not None and found.kind == failure.kind
 
-    least = Reducer(fails, EFFORT).reduced(Bound(bound.graph, dict(bound.inputs)))
-    small = Case(least.graph, least.sample)
+    small = smallest(case, fails)
     return Miscompiled(target, small, _failure_apart(target, small) or failure, seed)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from math import prod
 from random import Random
 from typing import Any, cast
 
 import numpy as np
 
-from ..diagnostics import GcompError
+from ..diagnostics import GcompError, InferenceError
 from ..dim import Dim, is_symbol, symbol
 from ..ir import Op, Value
 from ..op import Argument, Constant
@@ -98,7 +99,10 @@ def _with_size(random: Random, root: Op, new: Dim) -> Op:
 
 
 def with_sizes(root: Op, sizes: Mapping[Dim, Dim]) -> Op:
-    """The same over stand-ins and constants of other sizes; constants may list sizes too, one as -1."""
+    """The same over stand-ins and constants of other sizes; constants may list sizes too, one as -1.
+
+    Raises `InferenceError` where a constant grows too large.
+    """
     change: dict[Op, Op | Change] = {}
     for op in cone(root):
         if isinstance(op, Argument):
@@ -116,6 +120,8 @@ def with_sizes(root: Op, sizes: Mapping[Dim, Dim]) -> Op:
                 shape = tuple(sizes.get(size, size) for size in array.shape)
                 static = tuple(size for size in shape if isinstance(size, int))
                 if static != array.shape and len(static) == array.ndim and array.size:
+                    if prod(static) * array.itemsize > BUDGET:
+                        raise InferenceError(f"a constant of {list(static)} takes more than {BUDGET} bytes")
                     change[op] = Constant(np.resize(array, static))
     return remade(root, change)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 import gcomp
 from gcomp.ops import Reshape
 from gcomp.pipeline import parse_pipeline, run_pipeline
-from gcomp.testing import Case, graphs, same_meaning
+from gcomp.testing import Case, graphs
 from gcomp.testing.trial import tried
 from gcomp.text import parse, print_graph
 
@@ -20,15 +20,13 @@ PASSES = [text for text in DEFAULT.split(",") if text != "clean"] + ["clean"]
 @given(case=graphs())
 def test_a_pass_keeps_meaning_types_and_names(text: str, case: Case) -> None:
     """And says whether it changed anything, and finds nothing left to do in a second run."""
-    (one,) = parse_pipeline(text)
-    assert not tried(one, case).complaint
+    assert not tried(parse_pipeline(text), case).complaint
 
 
 @given(case=graphs())
 def test_all_passes_together_keep_meaning(case: Case) -> None:
-    case = case.tame()
+    assert not tried(parse_pipeline(DEFAULT), case).complaint
     after = gcomp.optimize(case.graph, DEFAULT)
-    same_meaning(case.graph, after, case.inputs, "sampled")
     assert print_graph(parse(print_graph(after))) == print_graph(after)
 
 

@@ -102,7 +102,7 @@ class Unsigned:
 
 def test_a_pass_without_rules_runs_on_whole_graphs() -> None:
     (tally,) = check_pass(find("passes", "clean"), examples=30).tallies
-    assert tally.rule == "clean" and tally.cases >= 25
+    assert tally.rule is None and tally.cases >= 25
     with pytest.raises(Counterexample, match="unsigned: unsigned is wrong") as found:
         check_pass(Unsigned(), examples=1000)
     assert "Abs" in [op.kind for op in found.value.case.operators]
@@ -146,7 +146,7 @@ def test_the_facts_of_a_wrong_rule_name_it(tmp_path: Path) -> None:
     file.write_text(SLOPPY.replace("and c.value.sum() == 0", "").replace("sloppy", "careless"))
     result = invoke("verify", "--pass", file, "--graphs", "50", "--json")
     facts = json.loads(result.stdout)
-    assert result.exit_code == 1 and facts["pass"] == "careless" and facts["holds"] is False
+    assert result.exit_code == 1 and facts["passes"] == "careless" and facts["holds"] is False
     assert facts["rule"] == "drop_zero" and facts["complaint"].startswith("y0: ")
     assert "Add(" in facts["graph"] and "same_meaning" in facts["script"]
 

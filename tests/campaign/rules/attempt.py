@@ -42,9 +42,9 @@ def attempt(one: RewritePass, rule: Rule, seed: int) -> Attempt:
     root = example(random, rule, wishes)
     ops = cone(root)
     case = within(random, root)
-    trial = tried(one, case)
+    trial = tried([one], case)
     if trial.complaint:
-        raise Counterexample(one, rule.name, case, trial.complaint, trial.tolerance)
+        raise Counterexample([one], rule.name, case, trial.complaint, trial.tolerance)
     stand_ins = sum(isinstance(op, Argument) for op in ops)
     around = ["surrounded"] * (len(case.graph.inputs) > stand_ins)
     return Attempt(
