@@ -1,4 +1,4 @@
-"""What `gcomp verify` does without a model: passes, each rule alone or in turn, on random graphs."""
+"""What `gcomp verify` does without a model: passes or a target on random graphs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .report import progress, report
 
 if TYPE_CHECKING:
     from ..pipeline import Pass
-    from ..testing import Counterexample
+    from ..testing import Counterexample, Miscompiled
     from ..testing.proof import Proof
 
 
@@ -54,7 +54,20 @@ class OnRandomGraphs:
         report(self.as_json, facts | {"holds": not wrong_proof}, lines)
         return int(wrong_proof)
 
-    def _tell(self, wrong: Counterexample, facts: dict[str, Any]) -> int:
+    def target(self, target: str) -> int:
+        """Compiles whole graphs for a target, and compares; the exit status."""
+        from ..testing import Miscompiled, check_target
+
+        facts: dict[str, Any] = {"target": target, "holds": True}
+        try:
+            with progress(f"testing {target}"):
+                found = check_target(target, self.graphs, self.seed)
+        except Miscompiled as wrong:
+            return self._tell(wrong, facts | dataclasses.asdict(wrong.failure))
+        report(self.as_json, facts | found.facts(), [str(found)])
+        return 0
+
+    def _tell(self, wrong: Counterexample | Miscompiled, facts: dict[str, Any]) -> int:
         """Says what is wrong, with the program that shows it; the exit status."""
         from ..files import replacing
 

@@ -41,7 +41,7 @@ TRIED = ("graphs", "seed", "script", "as_json")
     type=click.IntRange(1),
     default=200,
     show_default=True,
-    help="Random graphs for each rule, or for a pipeline.",
+    help="Random graphs for each rule, pipeline or target.",
 )
 @click.option("--prove", is_flag=True, help="Also try to prove each rule, by z3, over small shapes.")
 @click.option(
@@ -62,14 +62,14 @@ def command(
     script: Path | None,
     as_json: bool,
 ) -> None:
-    """Compare compiled MODEL with the reference, or test passes.
+    """Compare compiled MODEL with the reference, or test passes or a target.
 
     And with ONNX Runtime, if it is installed. With --pass, compare the model before and after these passes
     instead, both by the reference. Exit status 1 if anything differs by more than the tolerance.
 
     Without MODEL, try what is given on random graphs, and print the smallest that shows a fault, with a
-    program that does: --pass FILE tries each rule by itself, on graphs grown around it, and --passes a whole
-    pipeline, on graphs in which its rules come together.
+    program that does: --pass FILE tries each rule by itself, on graphs grown around it, --passes a whole
+    pipeline, on graphs in which its rules come together, and --target what it compiles of whole graphs.
     """
     from ..target import ports
     from ..verify import tolerance_for
@@ -112,7 +112,10 @@ def _on_random_graphs(
 ) -> int:
     """The exit status."""
     if recipe.passes is None and not recipe.files:
-        raise click.UsageError("verify takes MODEL, or --pass FILE or --passes to try them on random graphs")
+        if context.get_parameter_source("target") is not ParameterSource.COMMANDLINE:
+            raise click.UsageError("verify takes MODEL, or --pass, --passes or --target to try random graphs")
+        _take_only(context, "a target on random graphs", *TRIED, "target")
+        return how.target(recipe.target)
     _take_only(context, "passes on random graphs", *TRIED, "files", "passes", "tolerance", "prove")
     if recipe.passes is None:
         return how.pass_files(recipe.files, tolerance, prove)

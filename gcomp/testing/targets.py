@@ -17,9 +17,10 @@ from ..pipeline import parse_pipeline, print_pipeline
 from ..reduce import Case as Bound
 from ..repro import Repro
 from ..target import Target
+from ..timing import tell
 from ..trial import ByReference, Compiled, Failure
 from .case import Case
-from .counterexample import shown
+from .counterexample import case_source, described
 from .growth import whole
 from .meaning import Disagreement, loosest, truth
 from .plugin import REPORTS
@@ -30,6 +31,30 @@ EXAMPLES = 200
 
 TOGETHER = 20
 """Graphs that are compiled and run in one process."""
+
+
+_SCRIPT = '''\
+"""Shows what {target} gets wrong. Ends with status 1 while that is so."""
+
+import sys
+
+import numpy as np
+from numpy import inf, nan
+
+import gcomp
+from gcomp.testing.meaning import truth
+from gcomp.text import parse
+from gcomp.types import DTYPES
+
+{case}
+
+print(graph)
+right = truth(graph, inputs)
+found = list(gcomp.compile(graph, {target!r}).run(inputs).values())
+for name, one, other in zip(graph.output_names, right.arrays, found, strict=True):
+    print(name, "by the reference:", one, "compiled:", other)
+sys.exit(right.complaint(found, graph.output_names) or 0)
+'''
 
 
 @dataclass
@@ -57,6 +82,15 @@ class TargetReport:
         kinds = f"{self.held} whole graphs of {len(self.operators)} operators agree with the reference"
         return kinds + (f", {len(self.refused)} refused" if self.refused else "")
 
+    def facts(self) -> dict[str, Any]:
+        """What was counted, for machines."""
+        return {
+            "held": self.held,
+            "refused": self.refused,
+            "operators": dict(self.operators),
+            "traits": dict(self.traits),
+        }
+
     def __str__(self) -> str:
         return f"{self.name}: {self.line}"
 
@@ -69,12 +103,11 @@ class Miscompiled(Disagreement):
 
     def __init__(self, target: Target, case: Case, failure: Failure, seed: str) -> None:
         self.target, self.case, self.failure, self.seed = target, case, failure, seed
-        super().__init__(f"{named(target)}: {failure.complaint}\n{self.description()}")
+        super().__init__(f"{named(target)}: {failure.complaint}\n{described(case)}")
 
-    def description(self) -> str:
-        """The graph and its inputs, as text."""
-        inputs = [f"{name} = {shown(array)}" for name, array in self.case.inputs.items()]
-        return "\n".join([str(self.case.graph), *inputs])
+    def script(self) -> str:
+        """A Python program that shows the fault; the target is that of its name."""
+        return _SCRIPT.format(target=named(self.target), case=case_source(self.case))
 
     def save(self, folder: str | Path) -> list[Path]:
         """Writes `repro.onnx` (`repro.gc` where ONNX lacks an operator), inputs and a script `repro.py`."""
@@ -112,6 +145,7 @@ def check_target(target: str | Target = "llvm", examples: int = EXAMPLES, seed: 
     REPORTS.append((report.name, report))
     seeds = [f"{seed}.{number}" for number in range(examples)]
     for start in range(0, examples, TOGETHER):
+        tell(f"graph {start}", start / examples)
         for verdict in verdicts(chosen, seeds[start : start + TOGETHER]):
             if verdict.failure is not None:
                 raise _miscompiled(chosen, whole(Random(verdict.seed)), verdict.failure, verdict.seed)

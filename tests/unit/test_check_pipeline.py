@@ -165,4 +165,4 @@ def test_options_that_do_not_apply_are_refused() -> None:
         "verify", "--passes", "clean", "--threads", "2", status=2
     )
     assert "--graphs does not go with a model" in fail("verify", "x.onnx", "--graphs", "9", status=2)
-    assert "--pass FILE or --passes" in fail("verify", status=2)
+    assert "MODEL, or --pass, --passes or --target" in fail("verify", status=2)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import runpy
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +16,7 @@ import numpy as np
 import pytest
 
 import gcomp
+from gcomp import registry
 from gcomp.diagnostics import UnsupportedError
 from gcomp.evaluate import evaluate
 from gcomp.ir import Graph
@@ -20,6 +24,9 @@ from gcomp.ops import Softmax
 from gcomp.target import Module, Target, ports
 from gcomp.testing import Miscompiled, check_target
 from gcomp.types import Array
+from tests.commands import fail, invoke, succeed
+
+TRAITS = ("empty", "broadcasting", "symbolic", "regions")
 
 
 class FaultyModule(Module):
@@ -94,6 +101,43 @@ def test_code_that_ends_the_process_is_found() -> None:
     with pytest.raises(Miscompiled, match="SIGKILL") as found:
         check_target(Faulty("dies"), examples=400)
     assert [op.kind for op in found.value.case.operators] == ["Softmax"]
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The target `faulty` by its name, as of an installed distribution."""
+    find = registry.find
+    monkeypatch.setattr(registry, "find", lambda kind, name: Faulty if name == "faulty" else find(kind, name))
+
+
+def test_the_command_line_tries_a_target() -> None:
+    facts = json.loads(succeed("verify", "--target", "llvm", "--graphs", "10", "--seed", "7", "--json"))
+    assert facts["target"] == "llvm" and facts["holds"] and facts["held"] == 10 and not facts["refused"]
+    assert sum(facts["operators"].values()) >= 30 and facts["traits"].keys() <= {*TRAITS}
+    assert succeed("verify", "--target", "reference", "--graphs", "5").startswith("reference: 5 whole graphs")
+
+
+@pytest.mark.usefixtures("faulty")
+def test_the_command_line_shows_what_a_target_gets_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show = tmp_path / "show.py"
+    words = ("verify", "--target", "faulty{fault=loses NaN}", "--script", show)
+    result = invoke(*words, "--json")
+    facts = json.loads(result.stdout)
+    assert result.exit_code == 1 and facts["holds"] is False and facts["kind"] == "differs"
+    assert facts["complaint"] in invoke(*words).stdout and "graph" in facts["graph"]
+    with pytest.raises(SystemExit, match=re.escape(facts["complaint"])):
+        runpy.run_path(str(show))
+    assert "by the reference: " in capsys.readouterr().out
+
+
+def test_options_that_do_not_apply_to_a_target_are_refused() -> None:
+    for option, value in (("--tolerance", "close"), ("--precision", "bf16"), ("--dim", "n=3")):
+        told = fail("verify", "--target", "llvm", option, value, status=2)
+        assert f"{option} does not go with a target on random graphs" in told
+    told = fail("verify", "--target", "llvm", "--passes", "clean", status=2)
+    assert "--target does not go with passes on random graphs" in told
 
 
 def test_a_target_that_cannot_be_used_is_named() -> None:
