@@ -6,17 +6,19 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.rows import BARRED, ROWS, Row
-from bench.single import single
+from bench.single import copied, empty, in_memory, single
 from gcomp.backends.llvm.cpu import Cpu, from_options, host
 from gcomp.backends.llvm.emit import Function
 from gcomp.backends.llvm.templates.axis import Axis
 from gcomp.backends.llvm.templates.schedule import Tile, balanced, choose
 from gcomp.backends.llvm.templates.tile import Contraction, Weights
+from gcomp.types import Array
 
 
 @given(extent=st.integers(1, 300), most=st.integers(1, 40))
@@ -110,3 +112,46 @@ def test_hot_loops_spill_nothing(row: Row) -> None:
     assert products(body) >= 8
     spills = [line for line in body if re.search(r"\(%rsp", line) and re.search(r"%[xyz]mm", line)]
     assert spills == []
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row("direct", "all taps of all places at once", (128, 7, 192, 3, 1)),
+        Row("direct", "a tap at a time", (512, 7, 64, 3, 1)),
+        Row("direct", "images that are cut", (64, 56, 128, 3, 1)),
+        Row("strided", "every other place", (96, 28, 128, 3, 2)),
+        Row("gemm", "rows", (49, 512, 256)),
+        Row("gemm", "rows, in blocks of depth", (100, 128, 2048)),
+    ],
+    ids=lambda row: f"{row.kind}: {row.name}",
+)
+def test_weights_are_asked_for_before_their_turn(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefetches, made to leave marks, touch each line of the weights but the first that are read."""
+    asked: Array = np.zeros(1 << 18, np.uint8)
+    weights: list[Array] = []
+
+    def mark(fn: Function, pointer: str, locality: int) -> None:
+        if locality == 2:
+            line = fn.value(f"lshr i64 {fn.value(f'ptrtoint ptr {pointer} to i64')}, 6")
+            place = fn.add(fn.value(f"and i64 {line}, {asked.size - 1}"), asked.ctypes.data)
+            fn.store("1", fn.value(f"inttoptr i64 {place} to ptr"), "i8")
+
+    def kept(array: Array, large: int) -> Array:
+        weights.append(copied(array, large))
+        return weights[-1]
+
+    monkeypatch.setattr(Function, "prefetch", mark)
+    monkeypatch.setattr("bench.single.copied", kept)
+    problem, arrays, _ = row.make(host())
+    kernel = single(problem)
+    assert kernel is not None and any(argument.pack for argument in kernel.emitted.arguments)
+    views = [view for view in problem.operands if view is not None]
+    memory = [in_memory(array, view.type) for array, view in zip(arrays, views, strict=True)]
+    assert kernel.load()([*memory, empty(problem.results[0].type)])() == 0
+
+    (packed,) = weights
+    lines = (packed.ctypes.data // 64 + np.arange(packed.nbytes // 64)) % asked.size
+    missing = np.flatnonzero(asked[lines] == 0)
+    assert len(missing) < len(lines) / 2
+    assert missing.tolist() == list(range(len(missing)))

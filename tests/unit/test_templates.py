@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
+from unittest.mock import patch
 
 import ml_dtypes
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from bench.single import Single, empty, in_memory, logical, problem_for, single
 from gcomp.backends.llvm.cpu import Cpu, from_options, host
-from gcomp.backends.llvm.templates import overrides, winograd
+from gcomp.backends.llvm.templates import blocks, overrides, winograd
 from gcomp.expr import Expr, maximum
 from gcomp.op import Operator, argument, constant
 from gcomp.ops.bfloat import BfloatConv, BfloatGemm, BfloatMatMul
@@ -251,6 +252,15 @@ def test_convolution(cpu: Cpu, shape: dict[str, Any], channels_last_input: bool)
 
 
 @every_processor
+@settings(max_examples=10)
+@given(shape=convolutions(), bytes=st.sampled_from([1 << 10, 4 << 10]))
+def test_convolutions_in_blocks_of_taps_and_depth(cpu: Cpu, shape: dict[str, Any], bytes: int) -> None:
+    """What deep convolutions of small images do, on shallow ones."""
+    with patch.object(blocks, "PANEL", bytes):
+        conv(1, shape, True, cpu)
+
+
+@every_processor
 @settings(max_examples=4)
 @given(
     size=st.tuples(st.integers(12, 21), st.integers(12, 21)),
@@ -300,6 +310,8 @@ LARGER = [
     ((1, 64, 9, 9), 96, (3, 3), 1, 2),
     ((1, 40, 9, 9), 64, (3, 3), 2, 2),
     ((1, 8, 6, 30), 16, (3, 17), 1, 1),
+    ((1, 260, 7, 7), 80, (3, 3), 1, 1),
+    ((2, 150, 9, 14), 40, (3, 5), 2, 1),
     ((1, 48, 90, 90), 112, (1, 1), 1, 1),
     ((1, 128, 48, 48), 112, (3, 3), 1, 1),
 ]

@@ -25,6 +25,20 @@ class Axis:
         """Whether a tap of the result at `place` lies in the input."""
         return 0 <= place * self.stride + tap * self.dilation - self.pad < self.size
 
+    def at_tap(self, tap: int) -> Axis:
+        """The axis of the same results where only one tap is summed."""
+        return replace(self, kernel=1, pad=self.pad - tap * self.dilation)
+
+    def taps(self, place: int) -> int:
+        """How many taps of the result at `place` lie in the input."""
+        return sum(self.reads(place, tap) for tap in range(self.kernel))
+
+    def least_taps(self, count: int) -> int:
+        """The least number of taps, but 1 or more, of any block of `count` results that are cut in such."""
+        taps = [self.taps(place) for place in range(self.extent)]
+        blocks = range(0, len(taps) - count + 1, count)
+        return max(1, min(sum(taps[start : start + count]) for start in blocks))
+
     def interior(self, first: int, count: int) -> bool:
         """Whether all taps of these results lie in the input."""
         return self.reads(first, 0) and self.reads(first + count - 1, self.kernel - 1)

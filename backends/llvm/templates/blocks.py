@@ -1,9 +1,10 @@
-"""Deep contractions in blocks: of depth, so that weights stay in the first level of cache, and of rows."""
+"""Deep contractions in blocks: of depth and taps, so that weights stay in the nearest cache, and of rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 
 from gcomp.dim import Dim
 
@@ -15,6 +16,8 @@ PANEL = 40 << 10
 """Bytes of weights in a block: beyond it each tile would read them from the second level again."""
 CACHE = 1 << 19
 """Bytes of the input in a block of rows, which every panel reads again."""
+SUMS = 64 << 10
+"""Bytes of sums that are not complete, at most, where a block is a tap of a convolution or part of one."""
 STEP = 4
 """Blocks are multiples of it, so that unrolled steps come out even."""
 
@@ -37,20 +40,36 @@ def over_rows(fn: Function, extent: Dim, some: Callable[[Value, int], None]) -> 
 
 def emit(contraction: Contraction, scratch: Callable[[int], Value]) -> None:
     """Emits the contraction; `scratch(bytes)` gives memory for sums that are not complete."""
-    deepest = PANEL // (contraction.tile.vectors * contraction.lanes * 4)
-    tiles = pieces(contraction.inner.extent, contraction.tile.rows)
-    plain = contraction.outer.extent == contraction.outer.kernel == contraction.inner.kernel == 1
-    if not plain or contraction.weights.step is not None or contraction.depth <= deepest or tiles == 1:
+    outer, inner, tile = contraction.outer, contraction.inner, contraction.tile
+    deepest = PANEL // (tile.vectors * contraction.lanes * 4)
+    taps = outer.kernel * inner.kernel
+    tiles = outer.extent * pieces(inner.extent, tile.rows)
+    sums = outer.extent * inner.extent * tile.vectors * contraction.lanes * 4
+    if (
+        contraction.weights.step is not None
+        or tile.taps > 1
+        or taps * contraction.depth <= deepest
+        or tiles == 1
+    ):
         contraction.emit()
-        return
+    elif outer.extent == taps == 1:
+        _in_rows(contraction, deepest, scratch)
+    elif sums <= SUMS:
+        _over_panels(contraction, deepest, scratch(sums))
+    else:
+        contraction.emit()
+
+
+def _in_rows(contraction: Contraction, deepest: int, scratch: Callable[[int], Value]) -> None:
+    """Blocks of rows that stay close while every panel reads them."""
     inner, fn = contraction.inner, contraction.fn
     most = pieces(inner.extent, pieces(inner.extent * contraction.depth * 4, CACHE))
     most = pieces(most, contraction.tile.rows) * contraction.tile.rows
     sums = scratch(most * contraction.tile.vectors * contraction.lanes * 4)
 
     def rows(start: Value, count: int) -> None:
-        def initial(row: Value, rows: int, column: Value, vectors: int) -> list[Value]:
-            return contraction.initial(fn.add(start, row), rows, column, vectors)
+        def initial(outer: Value, row: Value, rows: int, column: Value, vectors: int) -> list[Value]:
+            return contraction.initial(outer, fn.add(start, row), rows, column, vectors)
 
         def store(value: Value, outer: Value, row: Value, column: Value) -> None:
             contraction.store(value, outer, fn.add(start, row), column)
@@ -62,13 +81,7 @@ def emit(contraction: Contraction, scratch: Callable[[int], Value]) -> None:
             initial=initial,
             store=store,
         )
-        for run in contraction.panels():
-            fn.loop(
-                run.start,
-                run.stop,
-                run.size,
-                lambda column, _, run=run: _panel(part, column, run.size, deepest, sums),
-            )
+        _over_panels(part, deepest, sums)
 
     whole = inner.extent // most * most
     fn.loop(0, whole, most, lambda start, _: rows(start, most))
@@ -76,36 +89,51 @@ def emit(contraction: Contraction, scratch: Callable[[int], Value]) -> None:
         rows(str(whole), inner.extent - whole)
 
 
+def _over_panels(whole: Contraction, deepest: int, sums: Value) -> None:
+    for run in whole.panels():
+        whole.fn.loop(
+            run.start,
+            run.stop,
+            run.size,
+            lambda column, _, run=run: _panel(whole, column, run.size, deepest, sums),
+        )
+
+
 def _panel(whole: Contraction, column: Value, vectors: int, deepest: int, sums: Value) -> None:
     """One panel, block by block: the first begins with the initial values, the last stores the results."""
-    fn, lanes = whole.fn, whole.lanes
+    fn, lanes, x, y = whole.fn, whole.lanes, whole.inner, whole.outer
     count = pieces(whole.depth, deepest)
     size = pieces(pieces(whole.depth, count), STEP) * STEP
     count = pieces(whole.depth, size)
+    rest = whole.depth - size * (count - 1)
     type = vector(whole.unit.sum, lanes)
     weights = fn.element(whole.weights.pointer, fn.mul(column, whole.weights.panel), whole.unit.element)
 
-    def place(row: Value, v: Value) -> Value:
-        return fn.element(sums, fn.add(fn.mul(row, vectors * lanes), fn.mul(v, lanes)), whole.unit.element)
+    def place(outer: Value, row: Value, v: Value) -> Value:
+        number = fn.add(fn.mul(outer, x.extent), row)
+        return fn.element(sums, fn.add(fn.mul(number, vectors * lanes), fn.mul(v, lanes)), whole.unit.element)
 
-    def begin(row: Value, rows: int, v: Value, vectors: int) -> list[Value]:
-        return whole.initial(row, rows, fn.add(column, v), vectors)
+    def begin(outer: Value, row: Value, rows: int, v: Value, vectors: int) -> list[Value]:
+        return whole.initial(outer, row, rows, fn.add(column, v), vectors)
 
-    def go_on(row: Value, rows: int, v: Value, vectors: int) -> list[Value]:
-        places = [place(fn.add(row, r), fn.add(v, n)) for r in range(rows) for n in range(vectors)]
+    def go_on(outer: Value, row: Value, rows: int, v: Value, vectors: int) -> list[Value]:
+        places = [place(outer, fn.add(row, r), fn.add(v, n)) for r in range(rows) for n in range(vectors)]
         return [fn.load(at, type, 64) for at in places]
 
-    def pause(value: Value, _: Value, row: Value, v: Value) -> None:
-        fn.store(value, place(row, v), type, 64)
+    def pause(value: Value, outer: Value, row: Value, v: Value) -> None:
+        fn.store(value, place(outer, row, v), type, 64)
 
     def finish(value: Value, outer: Value, row: Value, v: Value) -> None:
         whole.store(value, outer, row, fn.add(column, v))
 
-    def block(number: Value, depth: int, is_first: bool, is_last: bool) -> None:
+    def block(tap: tuple[int, int], number: Value, depth: int, is_first: bool, is_last: bool) -> None:
         start = fn.mul(number, size)
-        pointer = fn.element(weights, fn.mul(start, vectors * lanes), whole.unit.element)
+        before = fn.add(start, (tap[0] * x.kernel + tap[1]) * whole.depth)
+        pointer = fn.element(weights, fn.mul(before, vectors * lanes), whole.unit.element)
         replace(
             whole,
+            outer=y.at_tap(tap[0]),
+            inner=x.at_tap(tap[1]),
             depth=depth,
             vectors=vectors,
             whole=vectors,
@@ -113,8 +141,15 @@ def _panel(whole: Contraction, column: Value, vectors: int, deepest: int, sums: 
             weights=replace(whole.weights, pointer=pointer),
             initial=begin if is_first else go_on,
             store=finish if is_last else pause,
+            next_depth=size,
         ).emit()
 
-    block("0", size, True, False)
-    fn.loop(1, count - 1, 1, lambda number, _: block(number, size, False, False))
-    block(str(count - 1), whole.depth - size * (count - 1), False, True)
+    taps = list(product(range(y.kernel), range(x.kernel)))
+    for tap in taps:
+        is_first, is_last = tap == taps[0], tap == taps[-1]
+        if is_first:
+            block(tap, "0", size if count > 1 else rest, True, is_last and count == 1)
+        stop = count - 1 if is_last or rest < size else count
+        fn.loop(int(is_first), stop, 1, lambda number, _, tap=tap: block(tap, number, size, False, False))
+        if stop < count and not (is_first and count == 1):
+            block(tap, str(count - 1), rest, False, is_last)

@@ -110,7 +110,7 @@ class Convolution:
         def active(column: Value) -> int:
             return lanes if column.startswith("%") else min(lanes, max(0, self.filters - int(column) * lanes))
 
-        def initial(_: Value, count: int, column: Value, vectors: int) -> list[Value]:
+        def initial(_y: Value, _x: Value, count: int, column: Value, vectors: int) -> list[Value]:
             if bias is None:
                 return ["zeroinitializer"] * (count * vectors)
             columns = [fn.add(column, v) for v in range(vectors)]

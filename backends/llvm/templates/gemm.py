@@ -201,7 +201,7 @@ class Product:
             here[rows.axis], here[-1] = fn.add(index[rows.axis], row), fn.mul(column, lanes)
             return here
 
-        def initial(row: Value, count: int, column: Value, vectors: int) -> list[Value]:
+        def initial(_: Value, row: Value, count: int, column: Value, vectors: int) -> list[Value]:
             return self._initial(place_of(row, fn.add(column, self._streamed)), count, vectors)
 
         def store(value: Value, _: Value, row: Value, column: Value) -> None:

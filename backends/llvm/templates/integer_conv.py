@@ -123,7 +123,7 @@ class _Convolution:
         """One group of filters over one image."""
         fn, lanes = self.fn, self.lanes
 
-        def initial(_row: Value, rows: int, column: Value, vectors: int) -> list[Value]:
+        def initial(_y: Value, _x: Value, rows: int, column: Value, vectors: int) -> list[Value]:
             places = [fn.element(first, fn.mul(fn.add(column, v), lanes), "i32") for v in range(vectors)]
             return [fn.load(place, vector("i32", lanes), 4) for place in places] * rows
 

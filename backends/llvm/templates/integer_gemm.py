@@ -113,7 +113,7 @@ class _Product:
         """So many rows, which are `step` elements apart."""
         fn, lanes = self.fn, self.lanes
 
-        def initial(_row: Value, rows: int, column: Value, vectors: int) -> list[Value]:
+        def initial(_outer: Value, _row: Value, rows: int, column: Value, vectors: int) -> list[Value]:
             places = [fn.element(first, fn.mul(fn.add(column, v), lanes), "i32") for v in range(vectors)]
             return [fn.load(place, vector("i32", lanes), 4) for place in places] * rows
 

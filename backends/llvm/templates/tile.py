@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..emit import Function, Value, lane_mask, vector
 from .axis import Axis, Part, parts_of
+from .place import Place, place_at
 from .schedule import UNROLLED, Run, Tile, balanced, pieces
 from .unit import FLOATS, Unit
 
@@ -23,8 +24,8 @@ NEAR = 1 << 14
 RESIDENT_BLOCK = 1 << 15
 """Bytes of the input in a block where all weights stay close."""
 
-Initial = Callable[[Value, int, Value, int], list[Value]]
-"""`(row, rows, column, vectors)` to the accumulators' first values, row by row; `column` counts vectors."""
+Initial = Callable[[Value, Value, int, Value, int], list[Value]]
+"""`(outer, row, rows, column, vectors)` to the first values of sums, row by row; `column` counts vectors."""
 Store = Callable[[Value, Value, Value, Value], None]
 """`(value, outer, row, column)` puts one vector of results away."""
 
@@ -48,7 +49,7 @@ class Contraction:
     """`out[outer, row, column] = initial + sum x[...] * weights[...]` over depth and the taps of both axes.
 
     `vectors` counts those of columns; `whole` of them have all lanes. A row is a place along `inner`. Packed
-    weights lie as [panel][outer tap][tap group][depth][tap][column].
+    weights lie as [panel][outer tap][tap group][depth][tap][column]; `next_depth` is that of what follows.
     """
 
     fn: Function
@@ -65,6 +66,7 @@ class Contraction:
     initial: Initial
     store: Store
     unit: Unit = FLOATS
+    next_depth: int | None = None
 
     def emit(self) -> None:
         """The whole loop nest: blocks of places, panels of columns, outer places, rows."""
@@ -139,19 +141,20 @@ class Contraction:
         def panel(column: Value, _: object, vectors: int = 1) -> None:
             weights = fn.element(self.weights.pointer, fn.mul(column, self.weights.panel), self.unit.element)
 
-            def rows(y: Value, _: object) -> None:
-                passed = fn.mul(fn.add(y, fn.mul(first, -1)), tiles)
+            def rows(y: Value, done: list[Value]) -> list[Value]:
+                place = place_at(fn, self.outer, y, first, places, tiles, done[0])
                 for part in parts:
                     fn.loop(
                         part.start,
                         part.stop,
                         part.size,
                         lambda x, _, part=part: _TileBody(
-                            self, y, x, part, column, vectors, weights, passed, places * tiles
+                            self, place, x, part, column, vectors, weights
                         ).emit(),
                     )
+                return [fn.add(done[0], place.taps(fn))]
 
-            fn.loop(first, stop, 1, rows)
+            fn.loop(first, stop, 1, rows, [("i64", "0")])
 
         for run in self.panels():
             fn.loop(run.start, run.stop, run.size, lambda c, _, run=run: panel(c, None, run.size))
@@ -162,72 +165,58 @@ class _TileBody:
     """One register tile: accumulators, the loops over taps and depth, the stores."""
 
     of: Contraction
-    y: Value
+    place: Place
     x: Value
     part: Part
     column: Value
     vectors: int
     weights: Value
-    passed: Value
-    tiles: int
 
     def emit(self) -> None:
         of, fn, rows = self.of, self.of.fn, self.part.size
         type = vector(of.unit.sum, of.lanes)
-        values = of.initial(self.x, rows, self.column, self.vectors)
-        self.fetch, self.per_iteration = self._plan_prefetch()
-        first, stop = self._outer_taps()
-        values = fn.loop(first, stop, 1, self._outer_tap, [(type, value) for value in values])
+        values = of.initial(self.place.y, self.x, rows, self.column, self.vectors)
+        self.fetch, self.per_tap, self.per_iteration = self._plan_prefetch()
+        values = fn.loop(
+            self.place.first, self.place.stop, 1, self._outer_tap, [(type, value) for value in values]
+        )
         for row in range(rows):
             for v in range(self.vectors):
-                of.store(values[row * self.vectors + v], self.y, fn.add(self.x, row), fn.add(self.column, v))
+                of.store(
+                    values[row * self.vectors + v], self.place.y, fn.add(self.x, row), fn.add(self.column, v)
+                )
 
-    def _plan_prefetch(self) -> tuple[Value | None, int]:
-        """The tile's share of the next panel: where it starts, and the lines that each iteration asks for."""
-        of, fn = self.of, self.of.fn
+    def _plan_prefetch(self) -> tuple[Value | None, int, int]:
+        """The tile's share of the next panel: where tap 0 would start, lines of a tap and of an iteration."""
+        of, fn, place = self.of, self.of.fn, self.place
         if of.weights.step is not None:
-            return None, 0
+            return None, 0, 0
         panel = of.outer.kernel * of.inner.kernel * of.depth * self.vectors * of.lanes
-        lines = pieces(panel * 4, CACHE_LINE)
-        share = pieces(lines, self.tiles)
-        start = fn.add(fn.mul(self._number(), share * (CACHE_LINE // 4)), panel)
-        pointer = fn.element(self.weights, start, of.unit.element)
+        following = panel // of.depth * (of.next_depth or of.depth)
+        lines = pieces(following * 4, CACHE_LINE)
+        share = pieces(lines, place.places * place.tiles)
+        after = fn.element(self.weights, panel, of.unit.element)
         if share <= STRAIGHT:
+            number = fn.add(fn.mul(place.number, place.tiles), self._number())
+            pointer = fn.element(after, fn.mul(number, share * CACHE_LINE), "i8")
             for line in range(share):
                 fn.prefetch(fn.element(pointer, line * CACHE_LINE, "i8"), 2)
-            return None, 0
+            return None, 0, 0
+        share = pieces(lines, place.tiles * of.outer.least_taps(place.places))
+        taps = fn.add(fn.mul(place.done, place.tiles), fn.mul(self._number(), place.taps(fn)))
+        taps = fn.add(taps, fn.mul(place.first, -1))
         groups = sum(run.count for run in self._groups())
-        iterations = of.outer.kernel * groups * pieces(of.depth, self._unroll(of.tile.taps))
-        return pointer, pieces(share, iterations)
+        iterations = groups * pieces(of.depth, self._unroll(of.tile.taps))
+        return fn.element(after, fn.mul(taps, share * CACHE_LINE), "i8"), share, pieces(share, iterations)
 
     def _number(self) -> Value:
-        """How many tiles of this panel came before."""
+        """How many tiles of this place came before."""
         fn, part = self.of.fn, self.part
-        number = fn.add(self.passed, part.number)
         if part.count == 1:
-            return number
+            return str(part.number)
         distance = fn.add(self.x, fn.mul(part.start, -1))
-        return fn.add(number, fn.value(f"udiv exact i64 {distance}, {part.size}") if distance != "0" else "0")
-
-    def _outer_taps(self) -> tuple[Value | int, Value | int]:
-        """The range of taps of the outer axis that lie in the input."""
-        axis, fn = self.of.outer, self.of.fn
-        if axis.interior(0, axis.extent):
-            return 0, axis.kernel
-        before = fn.value(f"sub i64 {axis.pad}, {fn.mul(self.y, axis.stride)}")
-        first = self._taps_below(before)
-        return first, self._least(self._taps_below(fn.add(before, axis.size)), axis.kernel)
-
-    def _taps_below(self, distance: Value) -> Value:
-        """How many taps lie before `distance`, or before 0 if that is negative."""
-        fn, dilation = self.of.fn, self.of.outer.dilation
-        distance = fn.call("i64", "llvm.smax.i64", [("i64", distance), ("i64", "0")])
-        if dilation == 1:
-            return distance
-        return fn.value(f"udiv i64 {fn.add(distance, dilation - 1)}, {dilation}")
-
-    def _least(self, a: Value, b: int) -> Value:
-        return self.of.fn.call("i64", "llvm.smin.i64", [("i64", a), ("i64", str(b))])
+        passed = fn.value(f"udiv exact i64 {distance}, {part.size}") if distance != "0" else "0"
+        return fn.add(passed, part.number)
 
     def _groups(self) -> list[Run]:
         return balanced(self.of.inner.kernel, self.of.tile.taps)
@@ -238,12 +227,12 @@ class _TileBody:
     def _outer_tap(self, tap: Value, values: list[Value]) -> list[Value]:
         of, fn = self.of, self.of.fn
         y, x, columns = of.outer, of.inner, self.vectors * of.lanes
-        place = fn.add(fn.mul(self.y, y.stride * y.step), fn.mul(tap, y.dilation * y.step))
+        place = fn.add(fn.mul(self.place.y, y.stride * y.step), fn.mul(tap, y.dilation * y.step))
         place = fn.add(fn.add(place, -y.pad * y.step), fn.mul(self.x, x.stride * x.step))
         source = fn.element(of.x, place, of.unit.element)
         weights = fn.element(self.weights, fn.mul(tap, x.kernel * of.depth * columns), of.unit.element)
         groups = self._groups()
-        total, number = sum(group.count for group in groups), 0
+        number = 0
         for group in groups:
 
             def one(
@@ -258,9 +247,9 @@ class _TileBody:
                 rows = fn.add(fn.mul(i, group.size * of.depth * columns), group.start * of.depth * columns)
                 start, ahead = fn.element(weights, rows, of.unit.element), None
                 if self.fetch is not None:
-                    line = fn.add(fn.add(fn.mul(tap, total), before), i)
-                    distance = pieces(of.depth, self._unroll(group.size)) * self.per_iteration * CACHE_LINE
-                    ahead = fn.element(self.fetch, fn.mul(line, distance), "i8")
+                    lines = pieces(of.depth, self._unroll(group.size)) * self.per_iteration
+                    line = fn.add(fn.mul(tap, self.per_tap), fn.mul(fn.add(i, before), lines))
+                    ahead = fn.element(self.fetch, fn.mul(line, CACHE_LINE), "i8")
                 at = fn.element(source, shift, of.unit.element)
                 return self._depth(at, start, range(first, first + group.size), ahead, values)
 

@@ -221,7 +221,7 @@ class _Winograd:
         out = fn.element(self.outputs, fn.mul(point, self.output_plane), "float")
         filters = fn.element(weights, fn.mul(point, self.depth * vectors * lanes), "float")
 
-        def zero(_: Value, count: int, __: Value, vectors: int) -> list[Value]:
+        def zero(_outer: Value, _row: Value, count: int, _column: Value, vectors: int) -> list[Value]:
             return ["zeroinitializer"] * (count * vectors)
 
         def store(value: Value, _: Value, row: Value, v: Value) -> None:
