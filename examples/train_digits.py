@@ -28,7 +28,7 @@ import onnx
 from examples.networks import EPSILON, GraphBuilder
 
 if TYPE_CHECKING:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
 SEED = 7
 TEST_IMAGES = 797
@@ -48,13 +48,13 @@ Pixels = npt.NDArray[np.uint8]
 
 def scale(pixels: Pixels) -> npt.NDArray[np.float32]:
     """Grey levels 0..16 to the network's input."""
-    return pixels.astype(np.float32) / LEVELS
+    return pixels.astype(np.float32) / np.float32(LEVELS)
 
 
 def load() -> tuple[Pixels, Pixels, Pixels, Pixels]:
     """Training images and labels, then test images and labels, split evenly over the classes."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    from sklearn.datasets import load_digits  # pyright: ignore[reportMissingImports]
+    from sklearn.model_selection import train_test_split  # pyright: ignore[reportMissingImports]
 
     digits = load_digits()
     images = digits.images.astype(np.uint8)[:, None]
@@ -67,8 +67,8 @@ def load() -> tuple[Pixels, Pixels, Pixels, Pixels]:
 
 def augment(images: "torch.Tensor") -> "torch.Tensor":
     """Each image under a small random rotation, scaling, shear and shift."""
-    import torch
-    from torch.nn import functional
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
     def spread(width: float) -> torch.Tensor:
         return (torch.rand(len(images)) * 2 - 1) * width
@@ -85,8 +85,8 @@ def augment(images: "torch.Tensor") -> "torch.Tensor":
 
 def train(images: Pixels, labels: Pixels) -> Weights:
     """The trained weights, under the names the ONNX graph uses."""
-    import torch
-    from torch import nn
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch import nn  # pyright: ignore[reportMissingImports]
 
     torch.manual_seed(SEED)
     torch.set_num_threads(1)

@@ -35,14 +35,14 @@ def onnx_runtime() -> Opened:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return lambda inputs: session.run(None, inputs)
+        return lambda inputs: list(session.run(None, inputs))
 
     return onnxruntime.__version__, open_model
 
 
 def openvino() -> Opened:
     """OpenVINO's CPU plug-in in f32; not optimised, the model as read, by its operators' own `evaluate`."""
-    import openvino as vino
+    import openvino as vino  # pyright: ignore[reportMissingImports]
 
     core = vino.Core()
     settings = {
@@ -86,15 +86,15 @@ def openvino() -> Opened:
 def tvm() -> Opened:
     """TVM's Relax on LLVM, with its default pipeline, or with no more of it than code needs."""
     import onnx
-    import tvm
-    from tvm import relax
-    from tvm.relax.backend.cpu_generic import pipeline
-    from tvm.relax.frontend.onnx import from_onnx
+    import tvm  # pyright: ignore[reportMissingImports]
+    from tvm import relax  # pyright: ignore[reportMissingImports]
+    from tvm.relax.backend.cpu_generic import pipeline  # pyright: ignore[reportMissingImports]
+    from tvm.relax.frontend.onnx import from_onnx  # pyright: ignore[reportMissingImports]
 
     target = tvm.target.Target("llvm")
 
     def open_model(model: bytes, optimised: bool) -> Run:
-        module = from_onnx(onnx.load_from_string(model), keep_params_in_input=False)
+        module = from_onnx(onnx.load_from_string(model), keep_params_in_input=False)  # pyright: ignore[reportArgumentType]
         if optimised:
             executable = tvm.compile(module, target=target)
         else:

@@ -56,12 +56,9 @@ class Finding:
 def read() -> list[Finding]:
     """All findings, by engine."""
     tables: dict[str, dict[str, Any]] = tomllib.loads(FILE.read_text("utf-8"))
-    found = [
-        Finding(
-            name, **{key: _arrays(held) if key in ("inputs", "outputs") else held for key, held in t.items()}
-        )
-        for name, t in tables.items()
-    ]
+    for table in tables.values():
+        table |= {key: _arrays(table[key]) for key in ("inputs", "outputs") if key in table}
+    found = [Finding(name, **table) for name, table in tables.items()]
     return sorted(found, key=lambda one: (one.engine, one.kind, one.name))
 
 

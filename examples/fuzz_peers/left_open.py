@@ -250,7 +250,7 @@ def documented(peer: str, case: Case) -> str:
     arrays = list(computed(case.graph, dict(case.inputs)).values())
     if any(array.dtype == np.float64 for array in arrays):
         return DOUBLES
-    long = [array for array in arrays if array.dtype in (np.int64, np.uint64, np.uint32) and array.size]
+    long = [array for array in arrays if array.dtype.name in ("int64", "uint64", "uint32") and array.size]
     if any(int(array.max()) >= 2**31 or int(array.min()) < -(2**31) for array in long):
         return LONG
     return ""

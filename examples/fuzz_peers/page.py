@@ -110,7 +110,7 @@ def _campaigns(tally: Mapping[str, Any]) -> str:
             for kind in kinds
         ]
         rows.append(f"| {NAMES[engine]} {held['version']} | {cases} | {' | '.join(counts)} |\n")
-    legend = "".join(f"- *{kind}*: {KINDS[kind]}\n" for kind in kinds)
+    legend = "".join(f"- *{kind}*: {told}\n" for kind, told in KINDS.items() if kind != "open")
     return (
         "".join(rows)
         + "\nIn brackets: how many groups by operators and complaint these fall into. Groups are not judged "

@@ -73,8 +73,8 @@ class Record:
         """The record of the version that was run last."""
         held: dict[str, Any] = json.loads((FOLDER / peer / "record.json").read_text("utf-8"))
         clusters = {key: Cluster(**one) for key, one in held.pop("clusters").items()}
-        counters = {name: Counter(held.pop(name)) for name in ("cases", "kinds", "aside", "alike")}
-        return cls(**held, **counters, clusters=clusters)
+        held |= {name: Counter(held[name]) for name in ("cases", "kinds", "aside", "alike")}
+        return cls(**held, clusters=clusters)
 
     def write(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
