@@ -21,6 +21,7 @@ from gcomp.testing import Counterexample, Disagreement, check_pass, same_meaning
 from gcomp.testing.meaning import tolerance_between, truth
 from gcomp.text import parse
 from tests.commands import invoke
+from tests.weak_rule import FUSE_GEMM
 
 SLOPPY = '''
 from gcomp import RewritePass, either_order, require, rewrite
@@ -40,14 +41,6 @@ def drop_zero(add: Add) -> Value:
 
 PASS = RewritePass("sloppy", [drop_zero])
 '''
-
-
-@rewrite
-def matmul_add_to_gemm(add: Add) -> Gemm:
-    """Add(MatMul(a, b), c) -> Gemm(a, b, c)"""
-    product = made_by(add.lhs, MatMul)
-    require(product.a.type.rank == product.b.type.rank == 2, "Gemm takes matrices")
-    return Gemm(product.a, product.b, add.rhs)
 
 
 @rewrite
@@ -74,7 +67,7 @@ def endless(sub: Sub) -> Neg:
 
 def test_a_bias_that_widens_the_product_is_refused() -> None:
     with pytest.raises(Counterexample, match=r"Gemm needs c to broadcast to \w+\[.*\], got c: ") as found:
-        check_pass(RewritePass("fuse-gemm", [matmul_add_to_gemm]))
+        check_pass(FUSE_GEMM)
     assert found.value.rule == "matmul_add_to_gemm"
     assert len(found.value.case.operators) <= 3
 
