@@ -123,6 +123,7 @@ class Profile:
             )
         return {"traceEvents": events, "displayTimeUnit": "ns"}
 
+    @checked
     def save_trace(self, path: str | Path) -> None:
         """Writes `chrome_trace` for ui.perfetto.dev or chrome://tracing. Raises `BuildError`."""
         with replacing(path) as file:

@@ -58,6 +58,7 @@ class InferenceSession:
         self._module = compile(path_or_bytes, target=target, precision=precision, threads=threads)
         self._inputs, self._outputs = self._module.inputs, self._module.outputs
 
+    @checked
     def run(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None
     ) -> list[Array]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .arguments import checked
 from .diagnostics import BuildError, InputError
 from .dim import Poly, symbol
 from .ir import Graph
@@ -70,6 +71,7 @@ class SpecialisedModule(Module):
             self.host_steps = self._modules[key].host_steps
         return self._modules[key]
 
+    @checked
     def save(self, path: str | Path) -> list[Path]:
         names = ", ".join(self.graph.symbols())
         if self._reason:

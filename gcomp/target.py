@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from .arguments import checked
 from .diagnostics import BuildError, UnsupportedError
 from .ir import Graph
 from .port import Port, in_order
@@ -79,6 +80,7 @@ class Module(ABC):
         """Measures what this machine can do at best; None where that means nothing for this module."""
         return None
 
+    @checked
     def save(self, path: str | Path) -> list[Path]:
         """Writes the form that the suffix of `path` names; gives the files written. Raises `BuildError`."""
         raise BuildError(f"{path}: this target's modules cannot be saved")

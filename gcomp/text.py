@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from .arguments import checked
 from .diagnostics import ParseError
 from .files import replacing
 from .ir import Graph
@@ -20,6 +21,7 @@ from .types import Array, TensorType, parse_type
 __all__ = ["format_op", "load_text", "parse", "print_graph", "save_text"]
 
 
+@checked
 def save_text(graph: Graph, path: str | Path) -> None:
     """Writes the text to `path`, and large constants, where there are any, to `<path>.npz`."""
     path, large = Path(path), large_constants(graph)
@@ -31,6 +33,7 @@ def save_text(graph: Graph, path: str | Path) -> None:
         new.write(print_graph(graph).encode())
 
 
+@checked
 def load_text(path: str | Path) -> Graph:
     """Reads what `save_text` wrote. Raises `ParseError`, also for constants unlike their digests."""
     path = Path(path)

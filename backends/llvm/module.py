@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from gcomp.arguments import checked
 from gcomp.diagnostics import BuildError
 from gcomp.ir import Graph
 from gcomp.native import ABI, NativeModule
@@ -173,6 +174,7 @@ class LLVMModule(Module):
     def prologue_object(self, weights: Weights) -> bytes:
         return object_code(self.prologue_text(weights), self.artefact.cpu, False)
 
+    @checked
     def save(self, path: str | Path) -> list[Path]:
         from .save import save
 

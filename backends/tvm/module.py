@@ -14,6 +14,7 @@ import tvm
 from tvm import relax
 from tvm.target import codegen
 
+from gcomp.arguments import checked
 from gcomp.diagnostics import BuildError, InputError, OpenSizeError, RunError
 from gcomp.ir import Graph
 from gcomp.port import Port, check_count
@@ -105,6 +106,7 @@ class TVMModule(Module):
                 raise RunError(f"{self.name}: {_brief(error)}") from error
             return [from_tensor(r, port.dtype) for r, port in zip(results, self.outputs, strict=True)]
 
+    @checked
     def save(self, path: str | Path) -> list[Path]:
         """Writes a shared object that only TVM's runtime can run; its name ends in `.tvm.so`.
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import checked
 from ..data import synthetic
 from ..diagnostics import GcompError
 from ..evaluate import evaluate, evaluate_op
@@ -95,6 +96,7 @@ class Truth:
         return sum(int(stable.sum()) for stable in self.stable) / total if total else 1.0
 
 
+@checked
 def same_meaning(
     before: Graph,
     after: Graph,

@@ -11,6 +11,7 @@ from random import Random
 from typing import Any, cast
 
 from ..apart import apart
+from ..arguments import checked
 from ..compiler import compile, parse_target
 from ..diagnostics import CrashError, UnsupportedError, raised
 from ..pipeline import parse_pipeline, print_pipeline
@@ -109,6 +110,7 @@ class Miscompiled(Disagreement):
         """A Python program that shows the fault; the target is that of its name."""
         return _SCRIPT.format(target=named(self.target), case=case_source(self.case))
 
+    @checked
     def save(self, folder: str | Path) -> list[Path]:
         """Writes `repro.onnx` (`repro.gc` where ONNX lacks an operator), inputs and a script `repro.py`."""
         pipeline = tuple(parse_pipeline(self.target.pipeline))
@@ -130,6 +132,7 @@ class Verdict:
     refused: str = ""
 
 
+@checked
 def check_target(target: str | Target = "llvm", examples: int = EXAMPLES, seed: int = 0) -> TargetReport:
     """Compiles `examples` whole random graphs for a target; holds if each agrees with the reference.
 

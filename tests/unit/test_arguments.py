@@ -11,6 +11,14 @@ import pytest
 
 import gcomp
 from gcomp.arguments import checked
+from gcomp.backends.llvm.cuda.module import CudaModule
+from gcomp.backends.llvm.module import LLVMModule
+from gcomp.profile import Profile
+from gcomp.specialised import SpecialisedModule
+from gcomp.target import Module
+from gcomp.testing import check_target, same_meaning
+from gcomp.testing.targets import Miscompiled
+from gcomp.text import load_text, save_text
 from gcomp.types import Array
 
 LOOKS = ("constant", "either_order", "made_by", "only_user", "require", "rewrite")
@@ -57,6 +65,29 @@ def test_arguments_by_position_are_met_too() -> None:
         gcomp.optimize("m.onnx", "fuse")  # pyright: ignore[reportArgumentType]
     with pytest.raises(gcomp.InputError, match=r"^RewritePass: rules\[0\] must be a Rule, got function <"):
         gcomp.RewritePass("double", [lambda x: x])  # pyright: ignore
+
+
+METHODS = (
+    *(Module.save, SpecialisedModule.save, LLVMModule.save, CudaModule.save, Profile.save_trace),
+    *(gcomp.InferenceSession.run, Miscompiled.save, save_text, load_text, check_target, same_meaning),
+)
+"""What users call besides those, on what they were given, or in `gcomp.testing`."""
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__qualname__)
+def test_methods_say_it_too(method: Callable[..., Any]) -> None:
+    for parameter in list(inspect.signature(method).parameters.values()):
+        if parameter.annotation in (inspect.Parameter.empty, "Any"):
+            continue
+        told = rf"^{method.__qualname__}: {parameter.name} must be .*\w.*, got object <object object at"
+        with pytest.raises(gcomp.InputError, match=told):
+            method(**{parameter.name: object()})
+
+
+def test_a_file_to_save_to_is_a_path(repository: Path) -> None:
+    module = gcomp.compile(repository / "examples" / "digits.onnx", dims={"batch": 1})
+    with pytest.raises(gcomp.InputError, match=r"^LLVMModule.save: path must be a str or a path, got int 3$"):
+        module.save(3)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("model", [3, None, ["digits.onnx"]])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gcomp.arguments import checked
 from gcomp.diagnostics import BuildError, OpenSizeError, RunError
 from gcomp.files import replacing
 from gcomp.ir import Graph
@@ -75,6 +76,7 @@ class CudaModule(Module):
     def manifest(self) -> Mapping[str, Any]:
         return self.program.manifest(self.inputs, self.outputs)
 
+    @checked
     def save(self, path: str | Path) -> list[Path]:
         """Writes a program that Python runs, `.pyz`, or only the kernels as text, `.ptx`.
 
