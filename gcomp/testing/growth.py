@@ -223,7 +223,7 @@ class _Step:
             base = self.computed(op)
         if is_within(self.arrays[base], leaf.low, leaf.high):
             return base
-        if type.dtype.is_float and not self.growth.random.randrange(3):
+        if type.dtype.is_float and not self.growth.random.randrange(3) and not is_extreme(self.arrays[base]):
             return base
         clip = limited(base, leaf.low, leaf.high)
         return None if clip is None else self.computed(clip)

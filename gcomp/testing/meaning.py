@@ -264,10 +264,10 @@ def _is_lost(array: Array) -> bool:
 
 
 def _restored(moved: Array, plain: Array) -> Array:
-    """The moved result, but the plain one where only that is a number."""
+    """The moved result, but the plain one where it is no number: a power of an odd -1 has a sign, say."""
     if moved.shape != plain.shape or not _is_lost(moved):
         return moved
-    return np.where(np.isfinite(plain) & ~np.isfinite(moved), plain, moved)
+    return np.where(np.isfinite(moved), moved, plain)
 
 
 def _read(op: Op, array: Array, rng: np.random.Generator, direction: int) -> Array:
@@ -290,6 +290,8 @@ def _moved(op: Op, array: Array, signs: Array) -> Array:
             return array
         limits = np.iinfo(array.dtype)
         return np.clip(array + signs * bound.steps, limits.min, limits.max).astype(array.dtype)
+    # Which zero is the greater of both, or a sum less itself, is nobody's promise.
+    array = np.where(array == 0, (signs * 0.0).astype(array.dtype), array)
     if isinstance(op, Mul):  # whose rounding a compiler may skip where a sum follows
         toward = np.where(signs < 0, -np.inf, np.inf).astype(array.dtype)
         with np.errstate(all="ignore"):

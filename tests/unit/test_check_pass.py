@@ -185,6 +185,20 @@ def test_what_depends_on_rounding_does_not_count() -> None:
     assert found.complaint([np.array([1.0, 1.0], np.float32)], ["y"])
 
 
+def test_what_the_sign_of_a_zero_decides_is_not_stable() -> None:
+    """Nobody promises which of two zeros is the greater; an odd power tells them apart."""
+    text = """
+graph "g" (%x: f32[3], %e: f32[]) -> (%2 "y") {
+  %0 = Constant {value=f32[] dense<0.0>}
+  %1 = Max(%x, %0) : f32[3]
+  %2 = Pow(%1, %e) : f32[3]
+}
+"""
+    inputs = {"x": np.array([-0.0, 2.0, -3.0], np.float32), "e": np.array(-1, np.float32)}
+    found = truth(graph(text), inputs)
+    assert [mask.tolist() for mask in found.stable] == [[False, True, False]]
+
+
 def test_a_rewrite_need_not_be_better_than_its_roundings() -> None:
     """A sum that is nearly 0 counts neither for nor against what takes the place of a difference."""
     before = graph(
