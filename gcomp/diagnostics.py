@@ -65,7 +65,7 @@ class BuildError(GcompError):
 
 
 class RunError(GcompError):
-    """Native code refused to run: an index out of range, a missing CPU feature, no memory."""
+    """What was to run refuses: an index out of range, a missing CPU feature, no memory."""
 
 
 class CrashError(RunError):

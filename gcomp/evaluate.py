@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from . import dim as dims
-from .diagnostics import GcompError, InferenceError, InputError, UnsupportedError
+from .diagnostics import GcompError, InferenceError, InputError, RunError, UnsupportedError
 from .dim import Dim
 from .ir import Graph, Op, Value
 from .op import Operator
@@ -23,7 +23,8 @@ def evaluate(
     """The outputs of `graph` for these inputs, by name or in order. A value is freed after its last use.
 
     `keep` is shown every input and result as it comes to be. Raises `InputError` for inputs that do not fit,
-    and `InferenceError` for a reference that breaks what its operator's types promise.
+    `InferenceError` for a reference that breaks what its operator's types promise, and `RunError` for an
+    index out of range.
     """
     sizes: dict[str, Dim] = {}
     values = _take_inputs(graph, inputs, sizes)
@@ -47,7 +48,7 @@ def evaluate_op(op: Op, operands: Sequence[Array | None]) -> tuple[Array, ...]:
     """The results of one operator, each an array of the declared dtype and, as far as it is known, shape.
 
     Raises `UnsupportedError` for an operator without a reference, `InferenceError` where the reference
-    disagrees with the types.
+    disagrees with the types, `RunError` for an index out of range, as native code does.
     """
     if not isinstance(op, Operator) or type(op).reference is Operator.reference:
         raise UnsupportedError(f"{op.kind} has no reference", line=format_op(op), origin=op.origin)
@@ -57,6 +58,8 @@ def evaluate_op(op: Op, operands: Sequence[Array | None]) -> tuple[Array, ...]:
     except GcompError as error:
         line, origin = error.line or format_op(op), error.origin or op.origin
         raise type(error)(error.message, line=line, origin=origin) from error
+    except IndexError as error:
+        raise RunError(f"{op.kind}: {error}", line=format_op(op), origin=op.origin) from error
     arrays = found if isinstance(found, tuple) else (found,)
     if len(arrays) != len(op.results):
         _refuse(op, f"the reference of {op.kind} gives {len(arrays)} results, not {len(op.results)}")

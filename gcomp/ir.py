@@ -171,7 +171,8 @@ class Op:
     ) -> Self:
         """A detached copy reading `values[v]` in place of `v`; types are inferred anew, layouts kept.
 
-        Attributes become what `attribute` makes of them, and regions what `region` does, else copies.
+        Attributes become what `attribute` makes of them, and regions what `region` does, else copies. Raises
+        `InferenceError` where operands do not fit, or fit another number of results.
         """
 
         def swap(value: Any) -> Any:
@@ -190,6 +191,10 @@ class Op:
                 case _:
                     given[field.name] = swap(held)
         copy = type(self)(**given)
+        if len(copy.results) != len(self.results):
+            raise InferenceError(
+                f"{self.kind} over these gives {len(copy.results)} results for {len(self.results)}"
+            )
         copy.origin = self.origin
         for mine, its in zip(self.results, copy.results, strict=True):
             its.name = mine.name

@@ -160,7 +160,7 @@ class Dropout(Operator):
             self.fail("floats", data=self.data)
         if self.training_mode is not None:
             training = constant_value(self.training_mode)
-            if training is None or bool(training):
+            if training is None or training.any():
                 self.fail("training_mode to be false", training_mode=self.training_mode)
         type = TensorType(self.data.type.dtype, self.data.type.shape)
         return (type, TensorType(BOOL, type.shape))[: self.outputs]

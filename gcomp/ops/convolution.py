@@ -192,6 +192,14 @@ class ConvTranspose(Convolution):
             self.output_shape is not None and len(self.output_shape) != rank
         ):
             self.fail(f"attributes for {rank} spatial axes", strides=strides, dilations=dilations, pads=pads)
+        if min((*strides, *dilations), default=1) < 1 or min((*pads, *extra), default=0) < 0:
+            self.fail(
+                "positive strides and dilations, and no negative padding",
+                strides=strides,
+                dilations=dilations,
+                pads=pads,
+                output_padding=extra,
+            )
         begin: list[Dim] = []
         end: list[Dim] = []
         sizes: list[Dim] = []

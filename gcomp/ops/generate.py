@@ -26,7 +26,7 @@ from ..types import (
     dtype_of,
 )
 from .elementwise import Content
-from .index import axis_of, integer
+from .index import axis_of, check_lists, integer
 
 SMALL = 64  # the most elements whose content is followed
 
@@ -39,6 +39,7 @@ class ConstantOfShape(Operator):
     value: Array | None = None
 
     def infer(self) -> TensorType:
+        check_lists(self, x=self.x)
         shape = known_content(self.x)
         if shape is None:
             self.fail("a shape that is known when compiling", x=self.x)

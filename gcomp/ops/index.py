@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from ..dim import Dim
+from ..ir import Value
 from ..kernel import Checked, Expr, Index, Kernel, Program, Tensor, as_index, binary, cast, literal, select
 from ..op import Operator
 from ..types import I64, TensorType
@@ -24,6 +25,13 @@ def axes_of(op: Operator, axes: Sequence[Dim], rank: int) -> tuple[int, ...]:
     if len(set(found)) != len(found):
         op.fail("distinct axes", axes=tuple(axes))
     return found
+
+
+def check_lists(op: Operator, **operands: Value | None) -> None:
+    """Raises `InferenceError` unless each operand that is there has one axis."""
+    for name, value in operands.items():
+        if value is not None and value.type.rank != 1:
+            op.fail(f"a list as {name}", **{name: value})
 
 
 def integer(op: Operator, size: Dim) -> int:

@@ -13,7 +13,7 @@ from ..kernel import Expr, Kernel, Tensor, as_index, literal, maximum, minimum, 
 from ..lowering import python_number
 from ..op import Operator, argument, constant, constant_value, known_content, operator, single
 from ..types import F32, I32, Array, TensorType
-from .index import all_of, axes_of, integer
+from .index import all_of, axes_of, check_lists, integer
 from .superseded import Superseded
 
 MODES = ("constant", "reflect", "edge", "wrap")
@@ -34,6 +34,7 @@ class Pad(Operator):
 
     def infer(self) -> TensorType:
         data = self.data.type
+        check_lists(self, pads=self.pads, axes=self.axes)
         if self.mode not in MODES:
             self.fail(f"a mode of {', '.join(MODES)}", mode=self.mode)
         if self.constant_value is not None and (

@@ -12,6 +12,7 @@ from ..kernel import Expr, Kernel, Tensor, as_index, cast, literal, select
 from ..op import Operator, argument, constant, known_content, operator
 from ..types import BOOL, F16, F32, I64, U8, Array, TensorType, broadcast_shapes
 from .elementwise import Content
+from .index import check_lists
 
 
 @operator(onnx="Transpose")
@@ -64,6 +65,7 @@ class Expand(Operator):
     shape: Value
 
     def infer(self) -> TensorType:
+        check_lists(self, shape=self.shape)
         shape = known_content(self.shape)
         if shape is None:
             self.fail("a shape that is known when compiling", input=self.input, shape=self.shape)
@@ -105,6 +107,7 @@ class Tile(Operator):
     repeats: Value
 
     def infer(self) -> TensorType:
+        check_lists(self, repeats=self.repeats)
         x, repeats = self.input.type, known_content(self.repeats)
         if repeats is None or len(repeats) != x.rank:
             self.fail(

@@ -12,7 +12,7 @@ from ..kernel import Expr, Kernel, Tensor, cast, maximum, minimum, select, unary
 from ..op import Operator, argument, constant, known_array, known_content, operator, single
 from ..types import F16, F32, FLOATS, I8, INTEGERS, U8, Array, DType, TensorType
 from .elementwise import accumulator, widened
-from .index import axes_of
+from .index import axes_of, check_lists
 from .sampling import MODES, TRANSFORMS, Sampling, scaled
 from .superseded import Superseded
 
@@ -43,6 +43,7 @@ class Resize(Operator):
     tolerance = "sampled"
 
     def infer(self) -> TensorType:
+        check_lists(self, roi=self.roi, scales=self.scales, sizes=self.sizes)
         x = self.x.type
         if self.mode not in MODES or self.coordinate_transformation_mode not in TRANSFORMS:
             self.fail(

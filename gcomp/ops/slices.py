@@ -12,7 +12,7 @@ from ..kernel import Checked, Expr, Kernel, Tensor, as_index
 from ..op import Operator, argument, constant, known_content, operator
 from ..types import F32, I8, Array, TensorType
 from .elementwise import Content
-from .index import axes_of, integer
+from .index import axes_of, check_lists, integer
 from .superseded import Superseded
 
 FAR = 10**9  # from here on a bound of a symbolic axis means its end, for no axis is longer
@@ -33,6 +33,7 @@ class Slice(Operator):
     steps: Value | None = None
 
     def infer(self) -> TensorType:
+        check_lists(self, starts=self.starts, ends=self.ends, axes=self.axes, steps=self.steps)
         data = self.data.type
         shape = list(data.shape)
         for axis, (_, size, _) in self.ranges.items():

@@ -367,9 +367,9 @@ class GroupNormalization_18(Superseded):
     epsilon: float = 1e-5
 
     def upgrade(self) -> Op:
-        channels = self.x.type.shape[1]
-        if not isinstance(channels, int):
-            self.fail("a known number of channels", x=self.x)
+        channels = self.x.type.shape[1] if self.x.type.rank > 1 else None
+        if not isinstance(channels, int) or self.num_groups < 1:
+            self.fail("a known number of channels, and groups", x=self.x, num_groups=self.num_groups)
         ones = constant(np.ones((1, channels // self.num_groups), self.scale.type.dtype.numpy))
 
         def per_channel(vector: Value) -> Value:

@@ -130,7 +130,7 @@ def _copied(op: Op, values: Mapping[Value, Value]) -> Op:
     return new
 
 
-def graph_of(root: Operator) -> tuple[Graph, list[Array]]:
+def graph_of(root: Op) -> tuple[Graph, list[Array]]:
     """A graph of one operator whose stand-ins are inputs, and seeded arrays for those."""
     rng = np.random.default_rng(7)
     return planted(root)[0], [array_for(argument, rng) for argument in arguments(root)]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 
-from gcomp.diagnostics import InferenceError
+from gcomp.diagnostics import GcompError, InferenceError
 from gcomp.dim import Dim, symbol
-from gcomp.ir import Value
+from gcomp.evaluate import evaluate
+from gcomp.ir import Op, Value
 from gcomp.kernel import Compute, Expr, Literal_, Load, Select, inlined
 from gcomp.lowering import lower_op
-from gcomp.op import Operator, argument, constant
+from gcomp.op import Argument, Constant, Operator, argument, constant, operators
 from gcomp.ops import (
     Conv,
     ConvTranspose,
@@ -31,7 +36,8 @@ from gcomp.ops import (
     Tile,
     Trilu,
 )
-from gcomp.testing.samples import native_samples, sample
+from gcomp.rewrite import altered
+from gcomp.testing.samples import cone, graph_of, native_samples, put, sample, samples_of
 from gcomp.types import BOOL, F32, F64, I8, DType, TensorType
 
 
@@ -112,3 +118,55 @@ def test_what_only_moves_elements_costs_nothing(name: str, place: int) -> None:
     stages = inlined(kernel.stages, lambda tensor: tensor in kernel.results)
     if all(isinstance(stage, Compute) and moves_only(stage.value) for stage in stages):
         assert op.flops in (0, np.prod(op.results[0].type.static_shape))
+
+
+OTHERS: dict[type, tuple[object, ...]] = {
+    int: (0, -1, 1, 2, 7, -7, 99),
+    float: (0.0, -1.0, math.inf, math.nan),
+    str: ("", "nonsense"),
+    tuple: ((), (0,), (-1, -1), (9, 9), (0, 0, 0), (1, 1, 1, 1), (-1, -1, -1, -1)),
+}
+"""What attributes might be, by their type."""
+
+
+def attributes_changed(op: Operator) -> Iterator[Operator]:
+    lists = {name for name, hint in get_type_hints(type(op)).items() if str(hint).startswith("tuple")}
+    for name, old in op.attributes.items():
+        for new in OTHERS.get(tuple if name in lists else type(old), ()):
+            try:
+                yield altered(op, **{name: new})
+            except InferenceError:
+                continue
+
+
+def operands_changed(op: Operator) -> Iterator[Op]:
+    """With each operand of other ranks, and without elements."""
+    for leaf in cone(op):
+        others: list[Op] = []
+        if isinstance(leaf, Constant) and leaf.value.size:
+            array = leaf.value
+            flat = array.ravel()
+            others = [Constant(other) for other in (flat[:1].reshape(()), array[None], flat[:0])]
+        elif isinstance(leaf, Argument):
+            shapes = (), (1, *leaf.type.shape), (0,)
+            others = [Argument(TensorType(leaf.type.dtype, shape), leaf.low, leaf.high) for shape in shapes]
+        for other in others:
+            try:
+                yield put(op, leaf, other)
+            except InferenceError:
+                continue
+
+
+@pytest.mark.parametrize("name", sorted(operators()))
+def test_what_cannot_be_is_refused_in_words(name: str) -> None:
+    """Whatever attributes and operands an operator takes, its reference can do with, or says why not."""
+    if name in ("Argument", "Constant", "Group", "Relayout"):
+        return
+    for op in samples_of(operators()[name]):
+        for changed in (*attributes_changed(op), *operands_changed(op)):
+            if sum(math.prod(value.type.static_shape) for value in changed.results) > 1 << 16:
+                continue
+            graph, arrays = graph_of(changed)
+            with warnings.catch_warnings(), suppress(GcompError):
+                warnings.simplefilter("ignore")  # numpy's, of means of nothing
+                evaluate(graph, arrays)
