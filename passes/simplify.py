@@ -154,9 +154,13 @@ def view_to_reshape(op: Flatten | Squeeze | Unsqueeze) -> Reshape:
 
 @rewrite
 def clip_to_relu(op: Clip) -> Relu:
-    """Clip(x, 0, inf) -> Relu(x)"""
+    """Clip(x, 0, inf) -> Relu(x)
+
+    A minimum of -0.0 stays: it is what comes of numbers below.
+    """
     require(bool((constant(op.min) == 0).all()), "a minimum of 0")
     require(op.input.type.dtype.is_float, "floats")
+    require(not np.signbit(constant(op.min)).any(), "a minimum that is not -0.0")
     require(bool((constant(op.max) == math.inf).all()), "a maximum of infinity")
     return Relu(op.input)
 

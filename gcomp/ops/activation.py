@@ -15,6 +15,8 @@ from ..semantics import error_function, logistic
 from ..types import F16, F32, F64, FLOATS, I8, I32, INTEGERS, NUMBERS, Array, TensorType
 from .elementwise import (
     UnaryOperator,
+    greater,
+    lesser,
     number,
     one_dtype,
 )
@@ -31,7 +33,7 @@ class Relu(UnaryOperator):
         return maximum(x, number(0, x.dtype))
 
     def numpy(self, x: Array) -> Array:
-        return np.maximum(x, x.dtype.type(0))
+        return greater(x, np.zeros((), x.dtype))
 
 
 @operator(onnx="LeakyRelu", since=6)
@@ -328,7 +330,8 @@ class Clip(Operator):
         least, greatest = self.input.type.dtype.extremes
         low = least if min is None else min.reshape(())
         high = greatest if max is None else max.reshape(())
-        return np.asarray(np.minimum(np.maximum(input, low), high))
+        bounds = np.asarray(low, input.dtype), np.asarray(high, input.dtype)
+        return lesser(greater(input, bounds[0]), bounds[1])
 
     def lower(self, k: Kernel, input: Tensor, min: Tensor | None, max: Tensor | None) -> Tensor:
         dtype = self.input.type.dtype

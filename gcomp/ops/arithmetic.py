@@ -30,6 +30,8 @@ from .elementwise import (
     accumulator,
     broadcast_samples,
     broadcast_type,
+    greater,
+    lesser,
     number,
     one_dtype,
     paired,
@@ -194,13 +196,13 @@ class VariadicOperator(Operator):
 
 @operator(onnx="Min", since=6)
 class Min(VariadicOperator):
-    """The least of the operands; NaN if any is."""
+    """The least of the operands; NaN if any is, -0.0 before 0.0."""
 
     def combine(self, lhs: Expr, rhs: Expr) -> Expr:
         return binary("min", lhs, rhs)
 
     def reference(self, *inputs_: Array) -> Array:
-        return np.asarray(fold(np.minimum, inputs_))
+        return np.asarray(fold(lesser, inputs_))
 
     def content(self, *inputs_: Content) -> Content:
         return fold(lambda a, b: paired(a, b, minimum, self.result.type), inputs_)
@@ -208,13 +210,13 @@ class Min(VariadicOperator):
 
 @operator(onnx="Max", since=6)
 class Max(VariadicOperator):
-    """The greatest of the operands; NaN if any is."""
+    """The greatest of the operands; NaN if any is, 0.0 before -0.0."""
 
     def combine(self, lhs: Expr, rhs: Expr) -> Expr:
         return binary("max", lhs, rhs)
 
     def reference(self, *inputs_: Array) -> Array:
-        return np.asarray(fold(np.maximum, inputs_))
+        return np.asarray(fold(greater, inputs_))
 
     def content(self, *inputs_: Content) -> Content:
         return fold(lambda a, b: paired(a, b, maximum, self.result.type), inputs_)

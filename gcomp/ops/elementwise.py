@@ -202,3 +202,13 @@ def broadcast_samples(dtypes: tuple[DType, ...]) -> Iterator[tuple[TensorType, T
     for dtype in (F32, F64, F16, BF16, I32, I64, U8, BOOL):
         if dtype in dtypes and dtype != first:
             yield TensorType(dtype, (2, 9)), TensorType(dtype, (9,))
+
+
+def greater(lhs: Array, rhs: Array) -> Array:
+    """The greater; NaN if either is, and 0.0 of zeros of both signs in any order, as IEEE 754 has it."""
+    return np.where((lhs == 0) & (rhs == 0), lhs + rhs, np.maximum(lhs, rhs))
+
+
+def lesser(lhs: Array, rhs: Array) -> Array:
+    """The smaller; NaN if either is, and -0.0 of zeros of both signs in any order, as IEEE 754 has it."""
+    return np.where((lhs == 0) & (rhs == 0), -(-lhs - rhs), np.minimum(lhs, rhs))

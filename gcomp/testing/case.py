@@ -17,7 +17,7 @@ from ..ops.elementwise import BinaryOperator
 from ..ops.linear import Gemm, MatMul
 from ..specialise import bind
 from ..types import Array
-from .arrays import draw_array, draw_size, tamed
+from .arrays import draw_array, draw_extremes, draw_size, tamed
 from .samples import arguments, planted
 
 if TYPE_CHECKING:
@@ -93,10 +93,11 @@ def case_of(random: Random, root: Op, extremes: bool) -> Case:
     """The graph of `root`, whose stand-ins are inputs, and arrays for these, at sizes drawn for symbols."""
     graph, _ = planted(root)
     sizes = drawn_sizes(random, graph)
+    rare = draw_extremes(random) if extremes and random.randrange(4) else ()
     inputs: dict[str, Array] = {}
     for value, leaf in zip(graph.inputs, arguments(root), strict=True):
         type = value.type.substitute(sizes)
-        inputs[value.name] = draw_array(random, type, leaf.low, leaf.high, extremes)
+        inputs[value.name] = draw_array(random, type, leaf.low, leaf.high, rare)
     return Case(graph, inputs)
 
 

@@ -14,7 +14,7 @@ from ..op import Argument, Constant, Operator
 from ..ops import Conv, Relayout
 from ..rewrite import Rule
 from ..types import BOOL, F32, NUMBERS, Array, TensorType
-from .arrays import SYMBOLS, draw_array, draw_shape, draw_size, special_of, tamed
+from .arrays import SYMBOLS, draw_array, draw_extremes, draw_shape, draw_size, special_of, tamed
 from .case import Case
 from .fitting import converted, fitted, is_extreme, is_finite, is_usual, is_within, limited, reshape, reshaped
 from .interface import enclosed, with_outputs, with_ranges
@@ -81,7 +81,7 @@ class Growth:
     """Values of symbolic sizes at those drawn for the symbols; they belong to no graph."""
 
     def __post_init__(self) -> None:
-        self.extremes = not self.random.randrange(4)
+        self.extremes = () if self.random.randrange(4) else draw_extremes(self.random)
         self.variations = [variation for variation in ALL if variation is not symbolic]
         if not self.random.randrange(4):
             self.variations = ALL
@@ -114,7 +114,7 @@ class Growth:
                 if (sample := draw()) is not None:
                     _Step(self, dict(self.arrays)).put(sample)
                     return True
-            except (GcompError, IndexError):  # operators refuse types, or references numbers
+            except GcompError:  # operators refuse types, or references numbers
                 continue
         return False
 
@@ -139,8 +139,9 @@ class Growth:
 
     def draw(self, leaf: Argument) -> Array:
         """Numbers for a stand-in; infinite and huge ones are left to operators to make."""
-        type, usual = leaf.type.substitute(self.sizes), (leaf.low, leaf.high) == (-2.0, 2.0)
-        return tamed(draw_array(self.random, type, leaf.low, leaf.high, self.extremes and usual))
+        type = leaf.type.substitute(self.sizes)
+        extremes = self.extremes if (leaf.low, leaf.high) == (-2.0, 2.0) else ()
+        return tamed(draw_array(self.random, type, leaf.low, leaf.high, extremes))
 
     def case(self) -> Case:
         """The graph so far, with outputs, and the inputs."""

@@ -9,7 +9,7 @@ every step, find more.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from random import Random
@@ -23,13 +23,14 @@ from ..op import Argument, Constant
 from ..rewrite import Refusal, Rule, probe
 from .arrays import SYMBOLS
 from .case import Case, case_of, traits
+from .fields import with_constant, with_literals
 from .producers import with_producer
 from .samples import arguments, cone, planted, put, samples_of
-from .sources import grafts
+from .sources import grafts, literals
 from .surroundings import surrounded
 from .variation import (
-    ALL,
     FIELDS,
+    TYPES,
     Variation,
     attempted,
     deepened,
@@ -38,7 +39,6 @@ from .variation import (
     retyped,
     symbolic,
     varied,
-    with_constant,
     with_sizes,
 )
 
@@ -54,7 +54,7 @@ PATIENCE = 6
 PATTERNS, OF_A_RANK = 12, 6
 """Patterns of a rule that climbs look for, and how many of them whose results have the same rank."""
 
-WALK, POOL, LARGEST = 600, 8, 16
+WALK, POOL, LARGEST = 900, 16, 16
 """Steps of a walk from those patterns, how many of a rank and the same traits it keeps, and of what size."""
 
 WISHES: dict[str, tuple[int, list[Variation]]] = {
@@ -95,23 +95,48 @@ def look(rule: Rule, root: Op) -> Look:
     return Look(refusal, looks, back.get(id(blamed)))
 
 
+@dataclass(frozen=True)
+class Hints:
+    """What the code of a rule names: operators that may be there, and variations with its literals too."""
+
+    grafts: list[type[Op]]
+    fields: list[Variation]
+
+    @property
+    def all(self) -> list[Variation]:
+        return [*TYPES, *self.fields]
+
+
+@cache
+def hints(rule: Rule) -> Hints:
+    """What the code of `rule` tells about the graphs on which it fires."""
+    known = literals(rule)
+    return Hints(grafts(rule), [*FIELDS, with_literals(known)] if known else FIELDS)
+
+
 def grown(random: Random, rule: Rule, steps: int = STEPS) -> Op | None:
     """The root, over stand-ins, of a graph on which `rule` fires; None if none is found in as many steps."""
-    root = _start(random, rule)
+    root, found = climbed(random, rule, steps)
+    return root if found.fires else None
+
+
+def climbed(random: Random, rule: Rule, steps: int = STEPS) -> tuple[Op | None, Look]:
+    """The root, over stand-ins, of a graph on which `rule` comes far, in as many steps, and how far."""
+    hinted = hints(rule)
+    root = _start(random, rule, hinted)
     if root is None:
-        return None
+        return None, Look(Refusal("no sample of its root"), -1, None)
     found = look(rule, root)
-    extra = grafts(rule)
     for _ in range(steps):
         if found.fires:
-            return root
-        changed = _step(random, root, found, extra)
+            break
+        changed = _step(random, root, found, hinted)
         if changed is None:
             continue
         after = look(rule, changed)
         if after.fires or after.looks >= found.looks:
             root, found = changed, after
-    return root if found.fires else None
+    return root, found
 
 
 @cache
@@ -146,7 +171,16 @@ class Pattern:
         """Equal for patterns that are much alike."""
         ops = cone(self.root)
         types = frozenset((leaf.type.dtype, leaf.type.rank) for leaf in arguments(self.root))
-        return tuple(op.kind for op in ops), types, self.traits
+        return tuple((op.kind, *_settings(op)) for op in ops), types, self.traits
+
+
+def _settings(op: Op) -> list[str]:
+    """The attributes of `op` that are not as declared, and the optional operands that it has."""
+    if isinstance(op, Argument | Constant):
+        return []
+    absent = {field.name: getattr(type(op), field.name, None) for field in op.fields()}
+    kinds = "optional", "attribute"
+    return [f.name for f in op.fields() if f.kind in kinds and getattr(op, f.name) != absent[f.name]]
 
 
 @cache
@@ -163,9 +197,9 @@ def pool(rule: Rule) -> tuple[Pattern, ...]:
 
     for root in patterns(rule):
         keep(root)
-    extra = grafts(rule)
+    hinted = hints(rule)
     for _ in range(WALK if found else 0):
-        changed = _moved(random, random.choice(list(found.values())).root, extra)
+        changed = _moved(random, random.choice(list(found.values())).root, hinted)
         if changed is not None and len(cone(changed)) <= LARGEST and look(rule, changed).fires:
             keep(changed)
     return tuple(sorted(found.values(), key=lambda pattern: _complexity(pattern.root)))
@@ -175,21 +209,21 @@ def _complexity(root: Op) -> tuple[int, int]:
     return len(cone(root)), len(str(planted(root)[0]))
 
 
-def _moved(random: Random, root: Op, extra: Sequence[type[Op]]) -> Op | None:
+def _moved(random: Random, root: Op, hinted: Hints) -> Op | None:
     """A step of a walk: a variation, an operator more, or one less."""
     match random.randrange(6):
-        case 0 if extra:
+        case 0 if hinted.grafts:
             leaves = [leaf.result for leaf in arguments(root)]
-            return (
-                with_producer(random, root, random.choice(leaves), random.choice(extra)) if leaves else None
-            )
+            if not leaves:
+                return None
+            return with_producer(random, root, random.choice(leaves), random.choice(hinted.grafts))
         case 1:
             return attempted(random, root, pruned)
         case 2:
             _, bringing = random.choice(list(WISHES.values()))
             return attempted(random, root, random.choice(bringing))
         case _:
-            return attempted(random, root, random.choice(ALL))
+            return attempted(random, root, random.choice(hinted.all))
 
 
 def pruned(random: Random, root: Op) -> Op:
@@ -224,8 +258,9 @@ def example(random: Random, rule: Rule, wishes: Collection[str] = ()) -> Op:
     near = [pattern for pattern, missed in zip(known, misses, strict=True) if missed == min(misses)]
     rank = random.choice(sorted({pattern.rank for pattern in near}))
     root = random.choice([pattern.root for pattern in near if pattern.rank == rank])
-    root = kept(random, rule, root, ALL, random.randrange(5))
-    root = kept(random, rule, root, [retyped, *FIELDS], random.randrange(3))
+    root = kept(random, rule, root, hints(rule).all, random.randrange(5))
+    root = kept(random, rule, root, [retyped, *hints(rule).fields], random.randrange(3))
+    root = kept(random, rule, root, [with_constant], random.randrange(4))
     for wish in wishes:
         for _ in range(TRIES):
             if wish in traits_of(root):
@@ -255,11 +290,9 @@ def within(random: Random, root: Op, extremes: bool = True) -> Case:
 
 def nearest_miss(rule: Rule) -> str:
     """Why `rule` did not apply where it came furthest."""
-    looks = [look(rule, sample) for cls in rule.roots for sample in samples_of(cls)]
-    furthest = max(looks, key=lambda one: one.looks, default=None)
-    if furthest is None or furthest.refusal is None:
-        return "no sample of its root"
-    return furthest.refusal.message
+    looks = [climbed(Random(seed), rule)[1] for seed in range(STARTS)]
+    furthest = max(looks, key=lambda one: one.looks)
+    return furthest.refusal.message if furthest.refusal is not None else ""
 
 
 def kept(random: Random, rule: Rule, root: Op, variations: list[Variation], times: int) -> Op:
@@ -271,16 +304,16 @@ def kept(random: Random, rule: Rule, root: Op, variations: list[Variation], time
     return root
 
 
-def _start(random: Random, rule: Rule) -> Op | None:
+def _start(random: Random, rule: Rule, hinted: Hints) -> Op | None:
     samples = [sample for cls in rule.roots for sample in samples_of(cls) if rule.fits(sample)]
     if not samples:
         return None
     rank = random.choice(sorted({sample.results[0].type.rank for sample in samples}))
     sample = random.choice([sample for sample in samples if sample.results[0].type.rank == rank])
-    return varied(random, sample, ALL, random.randrange(3))
+    return varied(random, sample, hinted.all, random.randrange(3))
 
 
-def _step(random: Random, root: Op, found: Look, extra: list[type[Op]]) -> Op | None:
+def _step(random: Random, root: Op, found: Look, hinted: Hints) -> Op | None:
     """Gives the rule what it asks for, or else anything."""
     refusal, value = found.refusal, found.blamed
     if refusal is not None and refusal.wanted is not None and value is not None and random.randrange(8):
@@ -289,19 +322,19 @@ def _step(random: Random, root: Op, found: Look, extra: list[type[Op]]) -> Op | 
         case 0 | 1 | 2:
             return attempted(random, root, with_constant)
         case 3 | 4 | 5:
-            return attempted(random, root, random.choice([retyped, *FIELDS]))
-        case 6 | 7 if extra and len(cone(root)) < LARGEST:
+            return attempted(random, root, random.choice([retyped, *hinted.fields]))
+        case 6 | 7 if hinted.grafts and len(cone(root)) < LARGEST:
             values = [
                 value for op in cone(root) for value in op.inputs if not isinstance(value.owner, Constant)
             ]
-            return (
-                with_producer(random, root, random.choice(values), random.choice(extra)) if values else None
-            )
+            if not values:
+                return None
+            return with_producer(random, root, random.choice(values), random.choice(hinted.grafts))
         case 8 if inner := _inner(root):  # the same operator once more, from another sample
             op = random.choice(inner)
             return with_producer(random, root, op.results[0], type(op))
         case _:
-            return attempted(random, root, random.choice(ALL))
+            return attempted(random, root, random.choice(hinted.all))
 
 
 def _inner(root: Op) -> list[Op]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import math
 import textwrap
 from functools import cache
 from types import CodeType, FunctionType, ModuleType
@@ -13,6 +14,7 @@ from typing import Any, cast
 from ..ir import Op
 from ..op import Constant, operators
 from ..rewrite import Rule
+from .fields import Literal
 
 PLAIN = (bool, int, float, str, type(None))
 """Types of the constants that a digest takes in, and of the items of tuples."""
@@ -29,6 +31,43 @@ def grafts(rule: Rule) -> list[type[Op]]:
             if isinstance(value, type) and known.get(value.__name__) is value and value is not Constant:
                 found[cast("type[Op]", value)] = None
     return list(found)
+
+
+@cache
+def literals(rule: Rule) -> list[Literal]:
+    """The numbers, words and tuples of integers in the code of a rule, and those of its module that it names.
+
+    It may compare what it finds with them.
+    """
+    found: dict[Literal, None] = {}
+    for function in functions_of(rule):
+        named = [function.__globals__.get(name) for name in _names(function.__code__)]
+        told = inspect.getdoc(function)
+        for value in [*_constants(function.__code__), *named]:
+            for item in cast("tuple[object, ...]", (value, *value) if isinstance(value, tuple) else (value,)):
+                if _is_literal(item) and item != told:
+                    found[cast("Literal", item)] = None
+    return list(found)
+
+
+def _is_literal(value: object) -> bool:
+    match value:
+        case bool():
+            return False
+        case int() | float():
+            return math.isfinite(value)
+        case str():
+            return value.replace("_", "").isalnum()
+        case tuple():
+            items = cast("tuple[object, ...]", value)
+            return bool(items) and all(type(item) is int for item in items)
+        case _:
+            return False
+
+
+def _constants(code: CodeType) -> list[object]:
+    inner = [const for const in code.co_consts if isinstance(const, CodeType)]
+    return [*code.co_consts, *(const for one in inner for const in _constants(one))]
 
 
 def functions_of(rule: Rule) -> list[FunctionType]:

@@ -16,7 +16,7 @@ from ..dim import Dim
 from ..rewrite import Rule
 from ..types import DTYPES, Array, DType, TensorType
 from . import emission, growth, patterns
-from .arrays import BUDGET, draw_array, draw_dtype, draw_shape
+from .arrays import BUDGET, draw_array, draw_dtype, draw_extremes, draw_shape
 from .case import Case
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ def tensors(
     type: TensorType, low: float = -2.0, high: float = 2.0, extremes: bool = True
 ) -> SearchStrategy[Array]:
     """Arrays of a static type in [low, high]; with `extremes`, with the numbers that code gets wrong."""
-    return drawn(lambda random: draw_array(random, type, low, high, extremes))
+    return drawn(
+        lambda random: draw_array(random, type, low, high, draw_extremes(random) if extremes else ())
+    )
 
 
 def around(rule: Rule, extremes: bool = True) -> SearchStrategy[Case]:

@@ -13,7 +13,7 @@ from ..diagnostics import InferenceError
 from ..dim import Dim, is_symbol
 from ..ir import Graph, Value
 from ..op import Argument, Operator
-from ..ops import And, Max, Min
+from ..ops import And, Max, Min, Reciprocal
 from ..types import BOOL, STRING, Array, TensorType
 from .arrays import broadcastable, draw_array, draw_size
 from .case import Case, sizes_of
@@ -25,7 +25,7 @@ def surrounded(random: Random, case: Case, leaves: Sequence[Argument]) -> Case:
     if leaves and random.randrange(3) == 2:
         place = random.randrange(len(leaves))
         around.feed(place, leaves[place])
-    if random.randrange(3) == 2:
+    if random.randrange(2):
         around.read(random.randrange(len(case.graph.outputs)))
     if random.randrange(10) == 9:
         around.expose()
@@ -55,7 +55,7 @@ class _Surroundings:
         shape = broadcastable(random, plain)
         if len(shape) == value.type.rank and random.randrange(2):
             shape = (draw_size(random), *shape)
-        op = self._paired(value, shape)
+        op = self._paired(value, shape) if random.randrange(2) else _told_apart(value)
         if op is not None:
             self.graph.add(op)
             if random.randrange(2):
@@ -90,3 +90,8 @@ class _Surroundings:
     def _show(self, value: Value) -> None:
         self.graph.outputs.append(value)
         self.graph.output_names.append(f"y{len(self.graph.output_names)}")
+
+
+def _told_apart(value: Value) -> Operator | None:
+    """A detached operator that tells 0.0 from -0.0; None where `value` holds no floats."""
+    return Reciprocal(value) if value.type.dtype.is_float else None

@@ -1,4 +1,4 @@
-"""Changes operators over stand-ins at random: sizes, element types, attributes, constants."""
+"""Changes operators over stand-ins at random: sizes and element types here, what they hold in `fields`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from math import prod
 from random import Random
-from typing import Any, cast
 
 import numpy as np
 
@@ -16,8 +15,17 @@ from ..dim import Dim, is_symbol, symbol
 from ..ir import Op, Value
 from ..op import Argument, Constant
 from ..types import DTYPES, FLOATS, I64, STRING, TensorType
-from .arrays import BUDGET, SYMBOLS, broadcastable, draw_array, draw_size, special_of
-from .samples import Change, arguments, cone, put, remade, samples_of
+from .arrays import BUDGET, SYMBOLS, broadcastable, draw_size
+from .fields import (
+    frozen,
+    shared,
+    with_attribute,
+    with_constant,
+    with_field,
+    with_fields_of,
+    without_operand,
+)
+from .samples import Change, arguments, cone, put, remade
 
 Variation = Callable[[Random, Op], Op]
 """Makes another operator of one; raises `GcompError` where that cannot be."""
@@ -39,12 +47,15 @@ def varied(random: Random, root: Op, variations: list[Variation], times: int) ->
 
 
 def attempted(random: Random, root: Op, variation: Variation) -> Op | None:
-    """What the variation makes of `root`, if operators take it and no tensor grows too large."""
+    """What the variation makes of `root`, if operators take it and no tensor grows too large.
+
+    The last stand-in stays: on constants alone there is one case to a graph.
+    """
     try:
         changed = variation(random, root)
     except GcompError:
         return None
-    return changed if is_fit(changed) else None
+    return changed if is_fit(changed) and (arguments(changed) or not arguments(root)) else None
 
 
 def is_fit(root: Op) -> bool:
@@ -127,8 +138,8 @@ def with_sizes(root: Op, sizes: Mapping[Dim, Dim]) -> Op:
 
 
 def retyped(random: Random, root: Op) -> Op:
-    """One element type of the stand-ins becomes another, in constants too."""
-    found = sorted({leaf.type.dtype.name for leaf in arguments(root)} - {"str"})
+    """One element type becomes another, of stand-ins and in constants, and where attributes name it."""
+    found = sorted({value.type.dtype.name for op in cone(root) for value in op.results} - {"str"})
     if not found:
         return root
     old = DTYPES[random.choice(found)]
@@ -150,18 +161,37 @@ def with_dtype(root: Op, old: str, new: str) -> Op:
             with np.errstate(all="ignore"):
                 change[op] = Constant(op.value.astype(DTYPES[new].numpy))
         elif named := {name: codes[1] for name in TYPE_NAMES if getattr(op, name, None) == codes[0]}:
-            change[op] = partial(_with_field, fields=named)
+            change[op] = partial(with_field, fields=named)
     return remade(root, change)
 
 
 def narrowed(random: Random, root: Op) -> Op:
-    """One stand-in loses leading axes, or some of its axes become of size 1: it broadcasts."""
-    leaves = [leaf for leaf in arguments(root) if leaf.type.rank]
-    if not leaves:
+    """One stand-in or constant loses leading axes, or some of its axes become of size 1: it broadcasts."""
+    given = [op for op in cone(root) if isinstance(op, Argument | Constant) and op.result.type.rank]
+    if not given:
         return root
-    leaf = random.choice(leaves)
-    type = TensorType(leaf.type.dtype, broadcastable(random, leaf.type.shape))
-    return put(root, leaf, Argument(type, leaf.low, leaf.high))
+    op = random.choice(given)
+    shape = broadcastable(random, op.result.type.shape)
+    if isinstance(op, Argument):
+        return put(root, op, Argument(TensorType(op.type.dtype, shape), op.low, op.high))
+    static = tuple(size for size in shape if isinstance(size, int))
+    return put(root, op, Constant(np.resize(op.value, static))) if op.value.size else root
+
+
+def widened(random: Random, root: Op) -> Op:
+    """One stand-in or constant takes the shape of another value beside it, or of what is made of both."""
+    given = [op for op in cone(root) if isinstance(op, Argument | Constant)]
+    if not given:
+        return root
+    op = random.choice(given)
+    readers = [reader for reader in cone(root) if op.result in reader.inputs]
+    shapes = [value.type.shape for reader in readers for value in (*reader.inputs, *reader.results)]
+    shape = random.choice(shapes) if shapes else op.result.type.shape
+    if isinstance(op, Argument):
+        return put(root, op, Argument(TensorType(op.type.dtype, shape), op.low, op.high))
+    static = tuple(size for size in shape if isinstance(size, int))
+    fits = len(static) == len(shape) and op.value.size
+    return put(root, op, Constant(np.resize(op.value, static))) if fits else root
 
 
 def deepened(random: Random, root: Op) -> Op:
@@ -178,133 +208,24 @@ def deepened(random: Random, root: Op) -> Op:
     return remade(root, change)
 
 
-def frozen(random: Random, root: Op) -> Op:
-    """One stand-in becomes a constant."""
-    leaves = [leaf for leaf in arguments(root) if leaf.type.is_static]
+def leveled(random: Random, root: Op) -> Op:
+    """All axes of a stand-in, or of all of them, get one size: no type tells one axis from another."""
+    leaves = [leaf for leaf in arguments(root) if leaf.type.rank > 1]
     if not leaves:
         return root
-    leaf = random.choice(leaves)
-    return put(root, leaf, Constant(draw_array(random, leaf.type, leaf.low, leaf.high)))
+    leaf, size = random.choice(leaves), draw_size(random)
+    if random.randrange(2):
+        return with_sizes(root, {old: size for one in leaves for old in one.type.shape})
+    return put(root, leaf, Argument(replace(leaf.type, shape=(size,) * leaf.type.rank), leaf.low, leaf.high))
 
 
-def with_constant(random: Random, root: Op) -> Op:
-    """The elements of one constant, or of all that are equal, become others.
-
-    Special ones; one of them a little different; some 0; those of another constant; or the sizes of a tensor.
-    """
-    constants = [op for op in cone(root) if isinstance(op, Constant)]
-    if not constants:
-        return root
-    op = random.choice(constants)
-    array, type = op.value, op.result.type
-    integers = array.dtype.kind in "iu" and array.size > 0
-    match random.randrange(6):
-        case 0 | 1 if integers:
-            array = array.copy()
-            step = np.array(random.choice((1, -1))).astype(array.dtype)
-            array.flat[random.randrange(array.size)] += step
-        case 2 if integers:
-            kept = [random.randrange(2) for _ in range(array.size)]
-            array = array * np.array(kept, array.dtype).reshape(array.shape)
-        case 3:
-            array = random.choice([one.value for one in constants if one.result.type == type])
-        case 4 if array.dtype == np.int64 and array.ndim == 1:
-            shapes = [value.type.shape for op in cone(root) for value in op.results if value.type.is_static]
-            array = np.array(random.choice(shapes), np.int64)
-        case _:
-            array = special_of(random, type)
-    alike = [
-        one for one in constants if one.result.type == type and one.value.tobytes() == op.value.tobytes()
-    ]
-    return remade(root, {one: Constant(array) for one in (alike if random.randrange(2) else [op])})
-
-
-def with_attribute(random: Random, root: Op) -> Op:
-    """One attribute becomes what it is in another sample, or something near."""
-    able = [op for op in cone(root) if op.attributes and not isinstance(op, Argument | Constant)]
-    if not able:
-        return root
-    op = random.choice(able)
-    name = random.choice(sorted(op.attributes))
-    seen = [getattr(other, name) for other in samples_of(type(op)) if type(other) is type(op)]
-    old = getattr(op, name)
-    new = random.choice(seen) if random.randrange(2) else _near(random, old)
-    return put(root, op, lambda op, values: _with_field(op, values, {name: new}))
-
-
-def with_fields_of(random: Random, root: Op) -> Op:
-    """One operator gets the attributes and optional operands of another sample of its class."""
-    able = [op for op in cone(root) if not isinstance(op, Argument | Constant) and samples_of(type(op))]
-    if not able:
-        return root
-    op = random.choice(able)
-    other = random.choice(samples_of(type(op)))
-    if type(other) is not type(op):
-        return root
-    optional = [field.name for field in op.fields() if field.kind == "optional"]
-    given = {name: getattr(other, name) for name in optional}
-    made = {
-        value: leaf.clone({}).results[0] for value in other.inputs if (leaf := value.producer) is not None
-    }
-    fields = other.attributes | {n: None if v is None else made[v] for n, v in given.items()}
-    return put(root, op, lambda op, values: _with_field(op, values, fields))
-
-
-def shared(random: Random, root: Op) -> Op:
-    """Two stand-ins of the same type become one."""
-    leaves = arguments(root)
-    if len(leaves) < 2:
-        return root
-    one, other = random.sample(leaves, 2)
-    if one.type != other.type:
-        return root
-    return put(root, other, lambda op, values: _twin(values, one, op))
-
-
-def _twin(values: Mapping[Value, Value], one: Op, other: Op) -> Op:
-    found = values.get(one.results[0])
-    twin = found.producer if found is not None else None
-    return twin if twin is not None else other.clone({})
-
-
-def _with_field(op: Op, values: Mapping[Value, Value], fields: Mapping[str, Any]) -> Op:
-    """A copy of `op` with some fields as given; what these hold is not swapped."""
-    own: dict[str, Any] = {}
-    for field in op.fields():
-        held = getattr(op, field.name)
-        match field.kind:
-            case "variadic":
-                own[field.name] = tuple(values.get(value, value) for value in held)
-            case "region":
-                own[field.name] = held.clone(values)
-            case _:
-                own[field.name] = values.get(held, held) if isinstance(held, Value) else held
-    return type(op)(**(own | dict(fields)))
-
-
-def _near(random: Random, old: Any) -> Any:
-    match old:
-        case bool() | int():
-            return random.choice((0, 1, -1, 2, old + 1, old - 1))
-        case float():
-            return random.choice((1.0, 0.0, 0.5, 2.0, -1.0))
-        case tuple():
-            items = list(cast("tuple[Any, ...]", old))
-            match random.randrange(4) if len(items) > 1 else 3:
-                case 0:
-                    items.sort()
-                case 1:
-                    random.shuffle(items)
-                case _ if items:
-                    place = random.randrange(len(items))
-                    items[place] = _near(random, items[place])
-                case _:
-                    pass
-            return tuple(items)
-        case _:
-            return old
-
-
-TYPES: list[Variation] = [resized, resized, retyped, narrowed, deepened, symbolic]
-FIELDS: list[Variation] = [with_attribute, with_constant, with_fields_of, frozen, shared]
+TYPES: list[Variation] = [resized, resized, leveled, retyped, narrowed, widened, deepened, symbolic]
+FIELDS: list[Variation] = [
+    with_attribute,
+    with_constant,
+    with_fields_of,
+    without_operand,
+    frozen,
+    shared,
+]
 ALL: list[Variation] = [*TYPES, *FIELDS]
