@@ -14,7 +14,7 @@ from gcomp.ir import Value
 from gcomp.ops import Add, Cast, Mul, Reshape, Transpose
 from gcomp.testing.case import fits, sizes_of
 from gcomp.testing.patterns import example, pool, traits_of, within
-from gcomp.testing.samples import cone
+from gcomp.testing.samples import cone, planted
 from gcomp.testing.sources import digest
 from gcomp.wellformed import check
 
@@ -70,6 +70,14 @@ def test_all_types_and_many_ranks_come() -> None:
 
 def test_attributes_that_depend_on_each_other_are_found() -> None:
     assert max(pattern.rank for pattern in pool(ordered)) > 2
+
+
+def test_simple_patterns_come_first() -> None:
+    """Those of few operators, and of them those whose graph is soon told."""
+    found = [pattern.root for pattern in pool(sum_of_products)]
+    assert len({len(cone(root)) for root in found}) > 1
+    keys = [(len(cone(root)), len(str(planted(root)[0]))) for root in found]
+    assert keys == sorted(keys)
 
 
 def test_what_surrounds_a_pattern_is_a_model_around_it() -> None:

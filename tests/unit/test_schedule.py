@@ -15,6 +15,7 @@ from bench.rows import BARRED, ROWS, Row
 from bench.single import copied, empty, in_memory, single
 from gcomp.backends.llvm.cpu import Cpu, from_options, host
 from gcomp.backends.llvm.emit import Function
+from gcomp.backends.llvm.templates import blocks
 from gcomp.backends.llvm.templates.axis import Axis
 from gcomp.backends.llvm.templates.schedule import Tile, balanced, choose
 from gcomp.backends.llvm.templates.tile import Contraction, Weights
@@ -75,6 +76,11 @@ def test_blocks_are_cut_where_what_panels_read_leaves_the_cache(
         Function("f", ()), 16, outer, inner, depth, 1, vectors, vectors, tile, "", weights, nothing, nothing
     )
     assert nest._block() == block
+
+
+def test_weights_of_a_block_fill_what_is_meant_for_them() -> None:
+    tile, lanes = Tile(8, 2), 16
+    assert blocks.depth_of(tile, lanes) * tile.vectors * lanes * 4 == blocks.PANEL
 
 
 def hottest_loop(assembly: str) -> list[str]:

@@ -9,7 +9,7 @@ from itertools import product
 from gcomp.dim import Dim
 
 from ..emit import Function, Value, vector
-from .schedule import pieces
+from .schedule import Tile, pieces
 from .tile import Contraction
 
 PANEL = 40 << 10
@@ -41,23 +41,23 @@ def over_rows(fn: Function, extent: Dim, some: Callable[[Value, int], None]) -> 
 def emit(contraction: Contraction, scratch: Callable[[int], Value]) -> None:
     """Emits the contraction; `scratch(bytes)` gives memory for sums that are not complete."""
     outer, inner, tile = contraction.outer, contraction.inner, contraction.tile
-    deepest = PANEL // (tile.vectors * contraction.lanes * 4)
+    deepest = depth_of(tile, contraction.lanes)
     taps = outer.kernel * inner.kernel
     tiles = outer.extent * pieces(inner.extent, tile.rows)
     sums = outer.extent * inner.extent * tile.vectors * contraction.lanes * 4
-    if (
-        contraction.weights.step is not None
-        or tile.taps > 1
-        or taps * contraction.depth <= deepest
-        or tiles == 1
-    ):
-        contraction.emit()
-    elif outer.extent == taps == 1:
+    packed = contraction.weights.step is None and tile.taps == 1
+    deep = packed and taps * contraction.depth > deepest and tiles > 1
+    if deep and outer.extent == taps == 1:
         _in_rows(contraction, deepest, scratch)
-    elif sums <= SUMS:
+    elif deep and sums <= SUMS:
         _over_panels(contraction, deepest, scratch(sums))
     else:
         contraction.emit()
+
+
+def depth_of(tile: Tile, lanes: int) -> int:
+    """The greatest depth of a block."""
+    return PANEL // (tile.vectors * lanes * 4)
 
 
 def _in_rows(contraction: Contraction, deepest: int, scratch: Callable[[int], Value]) -> None:
