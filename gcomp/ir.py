@@ -163,6 +163,19 @@ class Op:
             old.users.pop(self, None)
             new.users[self] = None
 
+    def set_operands(self, values: Sequence[Value | None]) -> None:
+        """Reads `values` in place of the operands, one for one; its regions are left alone."""
+        for value in reads(self):
+            value.users.pop(self, None)
+        given = iter(values)
+        for field in self.fields():
+            if field.kind == "variadic":
+                setattr(self, field.name, tuple(next(given) for _ in getattr(self, field.name)))
+            elif field.kind in ("operand", "optional"):
+                setattr(self, field.name, next(given))
+        for value in reads(self):
+            value.users[self] = None
+
     def clone(
         self,
         values: Mapping[Value, Value],

@@ -45,9 +45,8 @@ class ChannelsLast:
                 versions.know(op)
                 continue
             operands, result = self._permitted(op)
-            for value, layout in zip(op.operands, operands, strict=True):
-                if value is not None:
-                    op.replace_operand(value, versions.get(value, layout, op))
+            wanted = zip(op.operands, operands, strict=True)
+            op.set_operands([v if v is None else versions.get(v, layout, op) for v, layout in wanted])
             for region in open_regions(op):
                 for value in region.captured():
                     region.replace_captured(value, versions.get(value, None, op))

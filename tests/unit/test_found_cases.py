@@ -151,6 +151,11 @@ graph "g" (%x: f32[0,1,1,1], %w: f32[1,3,3,3]) -> (%0 "y") {
   %0 = ConvTranspose(%x, %w) {strides=(2, 2)} : f32[0,3,3,3]
 }
 """,
+    "an image that is the kernel too": """
+graph "g" (%x: u8[1,4,3,3]) -> (%0 "y") {
+  %0 = ConvInteger(%x, %x) {pads=(1, 1, 1, 1)} : i32[1,1,3,3]
+}
+""",
 }
 
 

@@ -33,6 +33,7 @@ from gcomp.ops import (
     Reshape,
     ScatterND,
     Softmax,
+    Split,
     Tile,
     Trilu,
 )
@@ -83,6 +84,13 @@ def test_what_does_not_fit_is_refused(make: Callable[[], Operator], message: str
     with pytest.raises(InferenceError) as error:
         make()
     assert message in error.value.message
+
+
+def test_a_copy_has_as_many_results() -> None:
+    whole, sizes = Split(of(4), constant([1, 3])), constant([1, 1, 2])
+    with pytest.raises(InferenceError, match="Split over these gives 3 results for 2"):
+        whole.clone({whole.inputs[1]: sizes})
+    assert [value.type.shape for value in whole.clone({}).results] == [(1,), (3,)]
 
 
 @pytest.mark.parametrize(
