@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -190,7 +190,7 @@ class ReduceMean(Reduction):
         return total / count if total.dtype.is_float else binary("truncdiv", total, count)
 
     def numpy(self, x: Array, axes: tuple[int, ...]) -> Any:
-        mean = np.sum(x, axis=axes, keepdims=True) / np.float64(np.prod([x.shape[axis] for axis in axes]))
+        mean = average(x, axes)
         return mean if self.data.type.dtype.is_float else np.trunc(np.nan_to_num(mean, nan=0.0))
 
 
@@ -339,6 +339,13 @@ def greatest(dtype: DType) -> Any:
     if dtype == BOOL:
         return True
     return float("inf") if dtype.is_float else int(np.iinfo(dtype.numpy).max)
+
+
+def average(x: Array, axes: Sequence[int]) -> Array:
+    """The mean over axes, which stay, of size 1. That of no elements is NaN; `np.mean` warns of it, too."""
+    return np.asarray(
+        np.sum(x, axis=tuple(axes), keepdims=True) / np.float64(np.prod([x.shape[axis] for axis in axes]))
+    )
 
 
 def as_number(size: Dim, dtype: DType) -> Expr:

@@ -14,7 +14,7 @@ from ..types import F16, F32, F64, FLOATS, Array, DType, TensorType
 from .arithmetic import Mul
 from .elementwise import accumulator, one_dtype, widened
 from .normalize import channel_shape, check_channels
-from .reduce import as_number, normal_axis
+from .reduce import as_number, average, normal_axis
 from .reshape import Reshape, Unsqueeze
 from .superseded import Superseded
 
@@ -81,8 +81,8 @@ class LayerNormalization(Operator):
 
     def reference(self, x: Array, scale: Array, b: Array | None) -> tuple[Array, ...]:
         wide, axes = widened(x), tuple(range(self.place, x.ndim))
-        mean = np.mean(wide, axis=axes, keepdims=True)
-        inverse = 1 / np.sqrt(np.mean((wide - mean) ** 2, axis=axes, keepdims=True) + single(self.epsilon))
+        mean = average(wide, axes)
+        inverse = 1 / np.sqrt(average((wide - mean) ** 2, axes) + single(self.epsilon))
         value = (wide - mean) * inverse * widened(scale)
         if b is not None:
             value = value + widened(b)
@@ -154,7 +154,7 @@ class RMSNormalization(Operator):
 
     def reference(self, x: Array, scale: Array) -> Array:
         wide, axes = widened(x), tuple(range(self.place, x.ndim))
-        inverse = 1 / np.sqrt(np.mean(wide * wide, axis=axes, keepdims=True) + single(self.epsilon))
+        inverse = 1 / np.sqrt(average(wide * wide, axes) + single(self.epsilon))
         return (wide * inverse * widened(scale)).astype(scale.dtype)
 
     def lower(self, k: Kernel, x: Tensor, scale: Tensor) -> Tensor:
@@ -211,8 +211,8 @@ class InstanceNormalization(Operator):
 
     def reference(self, input: Array, scale: Array, b: Array) -> Array:
         wide, axes = widened(input), tuple(range(2, input.ndim))
-        mean = np.mean(wide, axis=axes, keepdims=True)
-        variance = np.mean((wide - mean) ** 2, axis=axes, keepdims=True)
+        mean = average(wide, axes)
+        variance = average((wide - mean) ** 2, axes)
         value = (wide - mean) / np.sqrt(variance + single(self.epsilon)) * channel_shape(scale, input.ndim)
         return (value + channel_shape(b, input.ndim)).astype(input.dtype)
 
@@ -261,8 +261,8 @@ class MeanVarianceNormalization(Operator):
         return tuple(sorted({normal_axis(self, axis, self.x.type.rank) for axis in self.axes}))
 
     def reference(self, x: Array) -> Array:
-        centred = widened(x) - np.mean(widened(x), axis=self.reduced, keepdims=True)
-        deviation = np.sqrt(np.mean(centred**2, axis=self.reduced, keepdims=True))
+        centred = widened(x) - average(widened(x), self.reduced)
+        deviation = np.sqrt(average(centred**2, self.reduced))
         return (centred / (deviation + 1e-9)).astype(x.dtype)
 
     def lower(self, k: Kernel, x: Tensor) -> Tensor:
@@ -322,8 +322,8 @@ class GroupNormalization(Operator):
     def reference(self, x: Array, scale: Array, bias: Array) -> Array:
         wide = widened(x).reshape(x.shape[0], self.num_groups, x.shape[1] // self.num_groups, *x.shape[2:])
         axes = tuple(range(2, wide.ndim))
-        mean = np.mean(wide, axis=axes, keepdims=True)
-        variance = np.mean((wide - mean) ** 2, axis=axes, keepdims=True)
+        mean = average(wide, axes)
+        variance = average((wide - mean) ** 2, axes)
         value = ((wide - mean) / np.sqrt(variance + single(self.epsilon))).reshape(x.shape)
         return (value * channel_shape(scale, x.ndim) + channel_shape(bias, x.ndim)).astype(x.dtype)
 

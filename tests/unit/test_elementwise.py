@@ -225,6 +225,10 @@ def test_no_numpy_warning_reaches_a_user() -> None:
         warnings.simplefilter("error")
         least = np.iinfo(np.int32).min
         assert known_content(Div(constant([least], np.int32), constant([-1], np.int32)).result) == (least,)
+        rows, row = (argument(TensorType(F32, shape)) for shape in ((2, 0), (0,)))
+        empty = np.empty((2, 0), np.float32)
+        (found,) = evaluate_op(LayerNormalization(rows, row), [empty, empty[0], None])
+        assert found.shape == (2, 0)
 
 
 @pytest.mark.parametrize(
