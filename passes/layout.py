@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gcomp import watch
+from gcomp.diagnostics import OpenSizeError
 from gcomp.ir import Graph, Op, Value
-from gcomp.kernel import Compute, Expr, Literal_, Load, Reduce, Select, inlined, walk
+from gcomp.kernel import Compute, Expr, Kernel, Literal_, Load, Reduce, Select, inlined, walk
 from gcomp.lowering import lower_op
 from gcomp.op import Constant, Operator
 from gcomp.ops import Concat, Conv, ConvInteger, Group, Relayout
@@ -147,7 +148,9 @@ def keeps_channels(op: Operator) -> bool:
 
     Not so for a mere view, as a Squeeze: it costs nothing row-major.
     """
-    kernel = lower_op(op)
+    kernel = _kernel(op)
+    if kernel is None:
+        return False
     sums = False
     for stage in inlined(kernel.stages, lambda tensor: tensor in kernel.results):
         if not isinstance(stage, Compute):
@@ -169,9 +172,19 @@ def moves(op: Operator) -> bool:
     fewer = size == read or (isinstance(size, int) and isinstance(read, int) and size < read)
     if op.view_of is not None or len(op.results) != 1 or not fewer:
         return False
-    kernel = lower_op(op)
+    kernel = _kernel(op)
+    if kernel is None:
+        return False
     stages = inlined(kernel.stages, lambda tensor: tensor in kernel.results)
     return all(isinstance(stage, Compute) and _is_copy(stage.value) for stage in stages)
+
+
+def _kernel(op: Operator) -> Kernel | None:
+    """What `op` computes; None where sizes have to be known for that, which is said where code is made."""
+    try:
+        return lower_op(op)
+    except OpenSizeError:
+        return None
 
 
 def _is_copy(x: Expr) -> bool:

@@ -235,6 +235,21 @@ def test_what_cannot_be_one_code_is_compiled_for_each_size_and_not_saved(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_a_size_that_may_be_repeated_is_left_to_each_size() -> None:
+    """Passes that would look at the code of such an operator leave it to what comes then."""
+    graph = gcomp.parse("""
+graph "g" (%x: f32[1,4,n,2], %w: f32[4,4,1,1], %m: f32[4,3,2]) -> (%1 "y") {
+  %0 = Conv(%x, %w) {strides=(2, 1)} : f32[1,4,((n-1)//2)+1,2]
+  %1 = Mul(%0, %m) : f32[1,4,3,2]
+}
+""")
+    with pytest.warns(UserWarning, match="one code for all values of n is not possible"):
+        module = gcomp.compile(graph, dims={"n": (5, 6)})
+    rng = np.random.default_rng(2)
+    given = [rng.random(shape, np.float32) for shape in ((1, 4, 5, 2), (4, 4, 1, 1), (4, 3, 2))]
+    assert not mismatch(module(*given)[0], evaluate(graph, given)[0], "close")
+
+
 def test_a_size_without_a_range_is_specialised_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
