@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Union
 
-from .diagnostics import InputError
+from .diagnostics import InferenceError, InputError
 
 Dim = Union[int, "Poly"]
 Range = tuple[int, int]
@@ -150,7 +150,12 @@ def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
 
 
 def floordiv(lhs: Dim, rhs: Dim) -> Dim:
-    """The quotient rounded down; exact where every term of `lhs` is a multiple of an integer `rhs`."""
+    """The quotient rounded down; exact where every term of `lhs` is a multiple of an integer `rhs`.
+
+    Raises `InferenceError` where `rhs` is 0.
+    """
+    if rhs == 0:
+        raise InferenceError(f"a size must be divided by another number than 0, got {lhs} // 0")
     if isinstance(lhs, int) and isinstance(rhs, int):
         return lhs // rhs
     if rhs == 1 or lhs == 0:
@@ -223,7 +228,7 @@ def parse(text: str) -> Dim:
     """Reads what `str` prints. Raises `ValueError` for anything else."""
     try:
         return _evaluate(ast.parse(text, mode="eval").body)
-    except (SyntaxError, TypeError, KeyError, RecursionError) as error:
+    except (SyntaxError, TypeError, KeyError, RecursionError, InferenceError) as error:
         raise ValueError(f"{text!r} is not a size") from error
 
 

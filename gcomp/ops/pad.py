@@ -86,6 +86,8 @@ class Pad(Operator):
             )
         ]
         added = [(max(before, 0), max(after, 0)) for before, after in margins]
+        if not margins:  # numpy knows nothing to pad by
+            return kept.copy()
         if self.mode == "constant":
             value = data.dtype.type(0) if constant_value is None else constant_value.reshape(())
             return np.pad(kept, added, constant_values=cast(Any, value))

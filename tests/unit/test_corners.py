@@ -87,6 +87,8 @@ def both(op: Operator) -> tuple[list[Array], list[Array]]:
         lambda: Reshape(of(2, 3, 4), constant([3, 8])),
         lambda: Reshape(of(4, 3, 2), constant([2, 3, 4])),
         lambda: ConvTranspose(of(1, 4, 5, 4), of(4, 3, 2, 5), of(6), group=2),
+        lambda: Pad(of(), constant(np.zeros(0, np.int64))),
+        lambda: Pad(of(), constant(np.zeros(0, np.int64)), mode="wrap"),
         lambda: Pad(of(3, 5), constant([0, 2, 0, -1]), mode="edge"),
         lambda: Pad(of(3, 5), constant([0, -2, 0, 2]), mode="reflect"),
         lambda: Pad(of(3, 5), constant([1, -1, -1, 3]), mode="wrap"),

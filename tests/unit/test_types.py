@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gcomp import dim as dims
+from gcomp.diagnostics import InferenceError
 from gcomp.types import (
     DTYPES,
     F32,
@@ -105,7 +106,16 @@ def test_products_divide_exactly():
     assert dims.product([n, 4, m]) // 4 == n * m
 
 
-@pytest.mark.parametrize("text", ["", "n +", "n ** 2", "f(n)", "1.5", "n / 2", "min()", "'n'", "n // m()"])
+def test_nothing_is_divided_by_a_size_of_0():
+    n, m = dims.symbol("n"), dims.symbol("m")
+    for divide in (lambda: n // 0, lambda: dims.floordiv(4, 0), lambda: dims.substitute(n // m, {"m": 0})):
+        with pytest.raises(InferenceError, match="another number than 0"):
+            divide()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "n +", "n ** 2", "f(n)", "1.5", "n / 2", "min()", "'n'", "n // m()", "n // 0"]
+)
 def test_other_text_is_no_size(text):
     with pytest.raises(ValueError):
         dims.parse(text)
