@@ -5,7 +5,8 @@ that of `Floor` beside an integer or of a difference of near numbers, no toleran
 wrong. So the reference runs again with what each inexact operator reads and gives moved, at random, by a part
 of that operator's tolerance, as in Monte Carlo arithmetic (D. S. Parker, 1997): elements that move by more
 than a part of what is allowed do not count, in what is replaced and in what replaces it: `x * a + b` for
-`(x - c) * a` is no worse than its roundings. With `exact` every element counts.
+`(x - c) * a` is no worse than its roundings. Where a result overflows, the greatest
+number is read in half of the runs, as after rounding toward zero. With `exact` every element counts.
 """
 
 from __future__ import annotations
@@ -239,24 +240,45 @@ def _nudged(
 ) -> dict[Value, Array]:
     """The values of `graph` with results of inexact operators moved at random; `direction` turns all."""
     values = {value: np.asarray(inputs[value.name]) for value in graph.inputs}
-    _run(graph, values, rng, direction)
-    return values
+    return values | dict(zip(graph.outputs, _run(graph, values, rng, direction), strict=True))
 
 
-def _run(graph: Graph, values: dict[Value, Array], rng: np.random.Generator, direction: int) -> None:
+def _run(graph: Graph, values: dict[Value, Array], rng: np.random.Generator, direction: int) -> list[Array]:
+    """The outputs. `values` become those that operators read."""
+    results: dict[Value, Array] = dict(values)
     for op in graph.ops:
         if isinstance(op, Group):
             inner = {mine: values[its] for mine, its in zip(op.body.inputs, op.inputs_, strict=True)}
-            _run(op.body, inner, rng, direction)
-            arrays = tuple(inner[value] for value in op.body.outputs)
+            arrays = tuple(_run(op.body, inner, rng, direction))
+            read = tuple(inner[value] for value in op.body.outputs)
         else:
             operands = [None if value is None else values[value] for value in op.operands]
             arrays = evaluate_op(op, [None if a is None else _read(op, a, rng, direction) for a in operands])
             if any(_is_lost(array) for array in arrays):  # an operand may lie at the edge of what is defined
                 arrays = tuple(map(_restored, arrays, evaluate_op(op, operands)))
-        for value, array in zip(op.results, arrays, strict=True):
-            signs = direction * rng.choice((1, -1), array.shape)
-            values[value] = array if isinstance(op, Group) else _moved(op, array, signs)
+            arrays = tuple(
+                _moved(op, array, direction * rng.choice((1, -1), array.shape)) for array in arrays
+            )
+            overflows = (
+                direction > 0 and _rounds(op) and not any(a is not None and _is_lost(a) for a in operands)
+            )
+            read = tuple(map(_landed, arrays)) if overflows else arrays
+        results |= zip(op.results, arrays, strict=True)
+        values |= zip(op.results, read, strict=True)
+    return [results[value] for value in graph.outputs]
+
+
+def _rounds(op: Op) -> bool:
+    """Whether the results of an operator are rounded: infinite ones may come of finite operands, then."""
+    return isinstance(op, Mul) or (isinstance(op, Operator) and op.tolerance != "exact")
+
+
+def _landed(array: Array) -> Array:
+    """The greatest and the least number of the type in the place of infinities."""
+    if not _is_lost(array):
+        return array
+    most = np.asarray(dtype_of(array).extremes[1], array.dtype)
+    return np.where(np.isinf(array), np.where(array > 0, most, -most), array)
 
 
 def _is_lost(array: Array) -> bool:

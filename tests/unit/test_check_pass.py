@@ -233,6 +233,24 @@ def test_integers_beside_floats_count_within_their_steps() -> None:
     assert found.complaint([found.arrays[0] + np.array([2, 0, 0], np.uint8)], ["y"])
 
 
+def test_what_comes_of_overflow_counts_only_where_it_stays() -> None:
+    """A sum in f16 that is too large is infinite; whoever rounds later gets another answer from there on."""
+    product = (
+        'graph "g" (%x: f16[2,1]) -> (%1 "y", %3 "z") {\n  %0 = Constant {value=f16[1,1] dense<512.0>}\n'
+        "  %1 = MatMul(%x, %0) : f16[2,1]\n  %2 = Constant {value=f16[] dense<0.0>}\n"
+        "  %3 = Mul(%1, %2) : f16[2,1]\n}\n"
+    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = truth(graph(product), {"x": np.array([[2], [256]], np.float16)}, "approximate")
+        assert [mask.ravel().tolist() for mask in found.stable] == [[True, True], [True, False]]
+    nothing = np.zeros((2, 1), np.float16)
+    assert np.isinf(found.arrays[0][1]) and np.isnan(found.arrays[1][1])
+    assert not found.complaint([found.arrays[0], nothing], ["y", "z"])
+    assert found.complaint(
+        [np.where(np.isinf(found.arrays[0]), np.float16(60000), found.arrays[0]), nothing], "yz"
+    )
+
+
 def test_the_tolerance_is_that_of_what_changed() -> None:
     before = graph(
         'graph "g" (%x: f32[n]) -> (%1 "y", %2 "z") {\n  %0 = Identity(%x) : f32[n]\n'
