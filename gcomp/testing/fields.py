@@ -67,6 +67,15 @@ def with_constant(random: Random, root: Op) -> Op:
     return remade(root, {one: Constant(array) for one in (alike if random.randrange(2) else [op])})
 
 
+def bounded(random: Random, root: Op) -> Op:
+    """The elements of one constant of integers become the least or the greatest of their type."""
+    constants = [op for op in cone(root) if isinstance(op, Constant) and op.result.type.dtype.is_integer]
+    if not constants:
+        return root
+    op = random.choice(constants)
+    return put(root, op, Constant(np.full_like(op.value, random.choice(op.result.type.dtype.extremes))))
+
+
 def _nudged(random: Random, array: Array) -> Array:
     """The floats, all or one of them, larger or smaller by a part."""
     factor = np.array(random.choice((1.25, 0.75, 1.0625, 0.9375, -1.0))).astype(array.dtype)

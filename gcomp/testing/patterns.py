@@ -1,36 +1,34 @@
-"""Grows graphs around a rule's pattern, by running the rule on half a graph and giving what it asks for.
+"""Grows graphs around a rule's pattern.
 
-A rule looks at the graph only through functions that raise a `Refusal`, which says what was wanted and how
-many looks went well before. So a climb finds the pattern: an operator that is asked for is put there, and a
-random change stays if the rule gets as far as before. Walks from there, on which the rule has to fire at
-every step, find more.
+Climbs find the pattern. From there a walk, on which the rule has to fire at every step, finds more of its
+kinds: other operators around it, other traits, ranks and element types. What is drawn starts from those.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from random import Random
-
-import numpy as np
 
 from ..diagnostics import InputError
 from ..dim import Dim, symbol
-from ..ir import Op, Value
+from ..ir import Op
 from ..op import Argument, Constant
-from ..rewrite import Refusal, Rule, probe
+from ..rewrite import Rule
+from ..types import DTYPES, STRING
 from .arrays import SYMBOLS
 from .case import Case, case_of, traits
-from .fields import with_constant, with_literals
+from .climb import LARGEST, STEPS, grown, hints, look, started
+from .fields import with_constant
 from .producers import with_producer
-from .samples import arguments, cone, planted, put, samples_of
-from .sources import grafts, literals
+from .ranks import reranked
+from .samples import arguments, cone, planted, put
 from .surroundings import surrounded
+from .turns import dtypes_of, of_rank, rank_of, turned, with_type
 from .variation import (
-    FIELDS,
-    TYPES,
+    RANKS,
     Variation,
     attempted,
     deepened,
@@ -38,12 +36,8 @@ from .variation import (
     narrowed,
     retyped,
     symbolic,
-    varied,
     with_sizes,
 )
-
-STEPS = 80
-"""Probes of a rule before a new start."""
 
 STARTS = 32
 """New starts before a rule counts as one that never fires."""
@@ -54,8 +48,8 @@ PATIENCE = 6
 PATTERNS, OF_A_RANK = 12, 6
 """Patterns of a rule that climbs look for, and how many of them whose results have the same rank."""
 
-WALK, POOL, LARGEST = 900, 16, 16
-"""Steps of a walk from those patterns, how many of a rank and the same traits it keeps, and of what size."""
+WALK, POOL = 2000, 8
+"""Steps of a walk from those patterns, and how many of the same traits and rank or element type it keeps."""
 
 WISHES: dict[str, tuple[int, list[Variation]]] = {
     "empty": (6, [emptied]),
@@ -64,79 +58,11 @@ WISHES: dict[str, tuple[int, list[Variation]]] = {
 }
 """In one of how many cases a trait is wished for, and what may bring it."""
 
+TURNED = 4
+"""Patterns that are turned to each rank and element type that is lacking."""
+
 TRIES = 6
 """Attempts to bring a trait that is wished for."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """How far a rule came on a graph: all the way if `refusal` is None."""
-
-    refusal: Refusal | None
-    looks: int
-    blamed: Value | None
-    """The value of the detached operators that the refusal is about."""
-
-    @property
-    def fires(self) -> bool:
-        return self.refusal is None
-
-
-def look(rule: Rule, root: Op) -> Look:
-    """Runs `rule` on the graph of `root`, which stays as it is."""
-    _, values = planted(root)
-    attached = values[root.results[0]].producer
-    if attached is None or not rule.fits(attached):
-        return Look(Refusal("needs its root"), -1, None)
-    with np.errstate(all="ignore"):
-        refusal, looks = probe(rule, attached)
-    blamed = refusal.value if refusal is not None else None
-    back = {id(new): old for old, new in values.items()}
-    return Look(refusal, looks, back.get(id(blamed)))
-
-
-@dataclass(frozen=True)
-class Hints:
-    """What the code of a rule names: operators that may be there, and variations with its literals too."""
-
-    grafts: list[type[Op]]
-    fields: list[Variation]
-
-    @property
-    def all(self) -> list[Variation]:
-        return [*TYPES, *self.fields]
-
-
-@cache
-def hints(rule: Rule) -> Hints:
-    """What the code of `rule` tells about the graphs on which it fires."""
-    known = literals(rule)
-    return Hints(grafts(rule), [*FIELDS, with_literals(known)] if known else FIELDS)
-
-
-def grown(random: Random, rule: Rule, steps: int = STEPS) -> Op | None:
-    """The root, over stand-ins, of a graph on which `rule` fires; None if none is found in as many steps."""
-    root, found = climbed(random, rule, steps)
-    return root if found.fires else None
-
-
-def climbed(random: Random, rule: Rule, steps: int = STEPS) -> tuple[Op | None, Look]:
-    """The root, over stand-ins, of a graph on which `rule` comes far, in as many steps, and how far."""
-    hinted = hints(rule)
-    root = _start(random, rule, hinted)
-    if root is None:
-        return None, Look(Refusal("no sample of its root"), -1, None)
-    found = look(rule, root)
-    for _ in range(steps):
-        if found.fires:
-            break
-        changed = _step(random, root, found, hinted)
-        if changed is None:
-            continue
-        after = look(rule, changed)
-        if after.fires or after.looks >= found.looks:
-            root, found = changed, after
-    return root, found
 
 
 @cache
@@ -160,18 +86,26 @@ class Pattern:
     """A root, over stand-ins, of a graph on which a rule fires, and what that is like."""
 
     root: Op
-    traits: frozenset[str]
+
+    @cached_property
+    def traits(self) -> frozenset[str]:
+        return frozenset(traits_of(self.root))
 
     @property
     def rank(self) -> int:
-        return self.root.results[0].type.rank
+        return rank_of(self.root)
+
+    @cached_property
+    def dtypes(self) -> frozenset[str]:
+        return dtypes_of(self.root)
 
     @property
     def kind(self) -> object:
         """Equal for patterns that are much alike."""
         ops = cone(self.root)
-        types = frozenset((leaf.type.dtype, leaf.type.rank) for leaf in arguments(self.root))
-        return tuple((op.kind, *_settings(op)) for op in ops), types, self.traits
+        leaves = frozenset((leaf.type.dtype, leaf.type.rank) for leaf in arguments(self.root))
+        kinds = tuple((op.kind, *_settings(op)) for op in ops)
+        return kinds, leaves, self.rank, self.dtypes, self.traits
 
 
 def _settings(op: Op) -> list[str]:
@@ -189,29 +123,55 @@ def pool(rule: Rule) -> tuple[Pattern, ...]:
     random, found, counts = Random(0), dict[object, Pattern](), Counter[object]()
 
     def keep(root: Op) -> None:
-        pattern = Pattern(root, frozenset(traits_of(root)))
-        group = pattern.traits, pattern.rank
-        if pattern.kind not in found and counts[group] < POOL:
+        pattern = Pattern(root)
+        groups = [(pattern.traits, own) for own in (pattern.rank, *sorted(pattern.dtypes))]
+        if pattern.kind not in found and min(counts[group] for group in groups) < POOL:
             found[pattern.kind] = pattern
-            counts[group] += 1
+            counts.update(groups)
 
     for root in patterns(rule):
         keep(root)
-    hinted = hints(rule)
-    for _ in range(WALK if found else 0):
-        changed = _moved(random, random.choice(list(found.values())).root, hinted)
-        if changed is not None and len(cone(changed)) <= LARGEST and look(rule, changed).fires:
-            keep(changed)
+    for _ in range(2 if found else 0):
+        for root in _turned(random, rule, list(found.values())):
+            keep(root)
+        for _ in range(WALK // 2):
+            changed = _moved(random, rule, evenly(random, list(found.values())).root)
+            if changed is not None and len(cone(changed)) <= LARGEST and look(rule, changed).fires:
+                keep(changed)
     return tuple(sorted(found.values(), key=lambda pattern: _complexity(pattern.root)))
+
+
+def _turned(random: Random, rule: Rule, known: Sequence[Pattern]) -> Iterator[Op]:
+    """Patterns of the ranks and element types that none of the known ones has."""
+    for rank in sorted({*range(RANKS + 1)} - {pattern.rank for pattern in known}):
+        for _ in range(TURNED):
+            root = of_rank(random, rule, evenly(random, known).root, rank)
+            if root is not None:
+                yield root
+    for name in sorted({*DTYPES} - {STRING.name}.union(*(pattern.dtypes for pattern in known))):
+        for _ in range(TURNED):
+            root = with_type(random, rule, evenly(random, known).root, name)
+            if root is not None:
+                yield root
+
+
+def evenly(random: Random, known: Sequence[Pattern]) -> Pattern:
+    """One of the patterns: each rank is as likely as another, or each element type."""
+    if random.randrange(2):
+        rank = random.choice(sorted({pattern.rank for pattern in known}))
+        return random.choice([pattern for pattern in known if pattern.rank == rank])
+    dtype = random.choice(sorted(frozenset[str]().union(*(pattern.dtypes for pattern in known))))
+    return random.choice([pattern for pattern in known if dtype in pattern.dtypes])
 
 
 def _complexity(root: Op) -> tuple[int, int]:
     return len(cone(root)), len(str(planted(root)[0]))
 
 
-def _moved(random: Random, root: Op, hinted: Hints) -> Op | None:
-    """A step of a walk: a variation, an operator more, or one less."""
-    match random.randrange(6):
+def _moved(random: Random, rule: Rule, root: Op) -> Op | None:
+    """A step of a walk: a variation, an operator more or one less, or a climb from what `rule` may refuse."""
+    hinted = hints(rule).wider
+    match random.randrange(8):
         case 0 if hinted.grafts:
             leaves = [leaf.result for leaf in arguments(root)]
             if not leaves:
@@ -222,6 +182,10 @@ def _moved(random: Random, root: Op, hinted: Hints) -> Op | None:
         case 2:
             _, bringing = random.choice(list(WISHES.values()))
             return attempted(random, root, random.choice(bringing))
+        case 3:
+            return attempted(random, root, reranked)
+        case 4:
+            return turned(random, rule, root, random.choice((retyped, reranked)))
         case _:
             return attempted(random, root, random.choice(hinted.all))
 
@@ -254,18 +218,18 @@ def example(random: Random, rule: Rule, wishes: Collection[str] = ()) -> Op:
     known = pool(rule)
     if not known:
         raise InputError(f"{rule.name}: found no graph on which it fires: {nearest_miss(rule)}")
-    misses = [len(pattern.traits.symmetric_difference(wishes)) for pattern in known]
+    wished, hinted = frozenset(wishes), hints(rule).wider
+    misses = [(len(wished - pattern.traits), len(pattern.traits - wished)) for pattern in known]
     near = [pattern for pattern, missed in zip(known, misses, strict=True) if missed == min(misses)]
-    rank = random.choice(sorted({pattern.rank for pattern in near}))
-    root = random.choice([pattern.root for pattern in near if pattern.rank == rank])
-    root = kept(random, rule, root, hints(rule).all, random.randrange(5))
-    root = kept(random, rule, root, [retyped, *hints(rule).fields], random.randrange(3))
-    root = kept(random, rule, root, [with_constant], random.randrange(4))
+    root = evenly(random, near).root
+    root = kept(random, rule, root, hinted.all, random.randrange(5), wishes)
+    root = kept(random, rule, root, [retyped, *hinted.fields], random.randrange(3), wishes)
+    root = kept(random, rule, root, [with_constant], random.randrange(4), wishes)
     for wish in wishes:
         for _ in range(TRIES):
             if wish in traits_of(root):
                 break
-            root = kept(random, rule, root, WISHES[wish][1], 1)
+            root = kept(random, rule, root, WISHES[wish][1], 1, wishes)
     return _renamed(root)
 
 
@@ -290,52 +254,19 @@ def within(random: Random, root: Op, extremes: bool = True) -> Case:
 
 def nearest_miss(rule: Rule) -> str:
     """Why `rule` did not apply where it came furthest."""
-    looks = [climbed(Random(seed), rule)[1] for seed in range(STARTS)]
+    looks = [started(Random(seed), rule)[1] for seed in range(STARTS)]
     furthest = max(looks, key=lambda one: one.looks)
     return furthest.refusal.message if furthest.refusal is not None else ""
 
 
-def kept(random: Random, rule: Rule, root: Op, variations: list[Variation], times: int) -> Op:
-    """`root` after variations, each kept if the rule still fires."""
+def kept(
+    random: Random, rule: Rule, root: Op, variations: list[Variation], times: int, wishes: Collection[str]
+) -> Op:
+    """`root` after variations, each kept if the rule still fires and no trait that is wished for is lost."""
     for _ in range(times):
         changed = attempted(random, root, random.choice(variations))
-        if changed is not None and changed is not root and look(rule, changed).fires:
+        if changed is None or changed is root or not look(rule, changed).fires:
+            continue
+        if not set(wishes).intersection(traits_of(root)).difference(traits_of(changed)):
             root = changed
     return root
-
-
-def _start(random: Random, rule: Rule, hinted: Hints) -> Op | None:
-    samples = [sample for cls in rule.roots for sample in samples_of(cls) if rule.fits(sample)]
-    if not samples:
-        return None
-    rank = random.choice(sorted({sample.results[0].type.rank for sample in samples}))
-    sample = random.choice([sample for sample in samples if sample.results[0].type.rank == rank])
-    return varied(random, sample, hinted.all, random.randrange(3))
-
-
-def _step(random: Random, root: Op, found: Look, hinted: Hints) -> Op | None:
-    """Gives the rule what it asks for, or else anything."""
-    refusal, value = found.refusal, found.blamed
-    if refusal is not None and refusal.wanted is not None and value is not None and random.randrange(8):
-        return with_producer(random, root, value, refusal.wanted)
-    match random.randrange(12):
-        case 0 | 1 | 2:
-            return attempted(random, root, with_constant)
-        case 3 | 4 | 5:
-            return attempted(random, root, random.choice([retyped, *hinted.fields]))
-        case 6 | 7 if hinted.grafts and len(cone(root)) < LARGEST:
-            values = [
-                value for op in cone(root) for value in op.inputs if not isinstance(value.owner, Constant)
-            ]
-            if not values:
-                return None
-            return with_producer(random, root, random.choice(values), random.choice(hinted.grafts))
-        case 8 if inner := _inner(root):  # the same operator once more, from another sample
-            op = random.choice(inner)
-            return with_producer(random, root, op.results[0], type(op))
-        case _:
-            return attempted(random, root, random.choice(hinted.all))
-
-
-def _inner(root: Op) -> list[Op]:
-    return [op for op in cone(root) if op is not root and not isinstance(op, Argument | Constant)]

@@ -69,12 +69,16 @@ def is_fit(root: Op) -> bool:
         if isinstance(op, Argument)
         for size in op.type.shape
     )
-    return all(plain) and all(_bytes(value) <= BUDGET for op in ops for value in op.results)
+    try:
+        return all(plain) and all(_bytes(value) <= BUDGET for op in ops for value in op.results)
+    except InferenceError:  # some size is that of a part of nothing
+        return False
 
 
 def _bytes(value: Value) -> int:
-    size = value.type.substitute(dict.fromkeys(SYMBOLS, 4)).bytes
-    return size if isinstance(size, int) else 0
+    """What a tensor takes, or the size of its longest axis, which others may have, where another is empty."""
+    type = value.type.substitute(dict.fromkeys(SYMBOLS, 4))
+    return max((size for size in (type.bytes, *type.shape) if isinstance(size, int)), default=0)
 
 
 def resized(random: Random, root: Op) -> Op:

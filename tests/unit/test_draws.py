@@ -54,6 +54,7 @@ def test_a_tensor_takes_16_kibibytes_at_most() -> None:
     assert is_fit(Relu(argument(TensorType(F32, (64, 64)))))
     assert not is_fit(Relu(argument(TensorType(F32, (64, 65)))))
     assert not is_fit(Relu(argument(TensorType(F64, (64, 64)))))
+    assert not is_fit(Relu(argument(TensorType(F32, (0, 1 << 40)))))
 
 
 @pytest.mark.parametrize("dtype", [one for one in DTYPES.values() if one != STRING], ids=str)
