@@ -170,11 +170,12 @@ class _Search:
         stop = _Stop(*places[place - 1])
         failure = self.wrong(lambda: self.after_passes(stop))
         number, made = places[place - 1]
-        one, rule = self.pipeline[number], stop.rule if made else ""
+        if stop.failed_in:
+            stop.rule, made = stop.failed_in, stop.made + 1
         culprit = Culprit(
-            "rule" if rule else "pass",
-            one.name,
-            rule,
+            "rule" if made and stop.rule else "pass",
+            self.pipeline[number].name,
+            stop.rule if made else "",
             made,
             stop.line if made else "",
             stop.origin if made else (),
@@ -295,6 +296,7 @@ class _Stop(watch.Watcher):
         self.number, self.limit = number, made
         self.current, self.made = -1, 0
         self.rule, self.line, self.origin = "", "", tuple[str, ...]()
+        self.failed_in = ""
 
     def enters(self, text: str, graph: Graph) -> bool:
         self.current += 1
@@ -311,6 +313,9 @@ class _Stop(watch.Watcher):
 
     def applied(self, step: watch.Step, added: Sequence[Op]) -> None:
         self.made += self.current == self.number
+
+    def failed(self, rule: str, root: Op) -> None:
+        self.failed_in, self.line, self.origin = rule, format_op(root), nodes_of(root)
 
 
 def _bound(graph: Graph, sample: Sample) -> Graph:

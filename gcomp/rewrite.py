@@ -263,6 +263,7 @@ class RewritePass:
         return [*near, *added, *inner, *users]
 
     def _error(self, rule: Rule, root: Op, message: str) -> RewriteError:
+        watch.failed(rule.name, root)
         return RewriteError(f"{self.name}: {rule.name} {message}", line=format_op(root), origin=root.origin)
 
 

@@ -47,6 +47,9 @@ class Watcher:
     def refused(self, rule: str, root: Op, reason: str, looks: int) -> None:
         """A rule was tried on `root` and does not apply. `looks` counts what it had found in order before."""
 
+    def failed(self, rule: str, root: Op) -> None:
+        """A rule broke its contract on `root`: its error ends the pass."""
+
     def decided(self, by: str, op: Op, decision: str) -> None:
         """The pass `by` chose how `op` is done, in words for people."""
 
@@ -99,6 +102,11 @@ def applied(step: Step, added: Sequence[Op]) -> None:
 def decided(by: str, op: Op, decision: str) -> None:
     for watcher in _watchers.get():
         watcher.decided(by, op, decision)
+
+
+def failed(rule: str, root: Op) -> None:
+    for watcher in _watchers.get():
+        watcher.failed(rule, root)
 
 
 def refused(rule: str, root: Op, reason: str, looks: int) -> None:

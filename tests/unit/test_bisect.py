@@ -193,6 +193,8 @@ def test_a_rule_that_raises_is_found_too() -> None:
     found = bisect(network(), "reference", passes=[RewritePass("crashing", [crash])])
     assert found.failure is not None and found.failure.kind == "RewriteError"
     assert found.culprit is not None and "crash raises KeyError: 'axis'" in found.culprit.complaint
+    assert (found.culprit.kind, found.culprit.rule, found.culprit.step) == ("rule", "crash", 1)
+    assert found.culprit.line.startswith("%") and "Softmax" in found.culprit.line
     assert found.repro is not None and [op.kind for op in found.repro.case.graph.ops] == ["Softmax"]
 
 
