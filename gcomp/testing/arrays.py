@@ -27,6 +27,9 @@ WIDE = (-10, 11)
 EXTREMES = 10
 """How many numbers of a type code gets wrong, at most."""
 
+NOT_FINITE = (0, 1, 3)
+"""Where in `extremes_of` floats are NaN and the infinities."""
+
 Extremes = Sequence[int]
 """Which of the numbers that code gets wrong are drawn: places in `extremes_of`, counted round."""
 

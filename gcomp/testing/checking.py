@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NoReturn
+
+import numpy as np
 
 from ..data import Sample, synthetic
 from ..diagnostics import GcompError, InferenceError
@@ -15,7 +17,9 @@ from ..ops import Relayout
 from ..printer import format_op
 from ..specialise import bind
 from ..target import ports
+from ..types import dtype_of
 from ..watch import Step, Watcher, watching
+from .arrays import EXTREMES, NOT_FINITE, Extremes, sprinkled
 from .counterexample import shown
 from .meaning import Disagreement, loosest, truth
 
@@ -50,20 +54,30 @@ class Checked(Watcher):
 
     def _compare(self, step: Step) -> None:
         graph = _bound(both_sides(step))
-        count = len(graph.outputs) // 2
+        count, rung = len(graph.outputs) // 2, loosest(graph.ops)
         pairs = list(zip(graph.outputs[:count], graph.outputs[count:], strict=True))
-        for seed in range(self.samples):
-            inputs = synthetic(list(ports(graph)[0]), seed, graph)
-            for before, after in pairs:
-                rung = loosest(graph.ops)
-                if before.type.dtype.is_float and rung != "exact":
-                    rung = self.tolerance
-                graph.outputs, graph.output_names = [before], [format_op(step.root)]
-                wanted = truth(graph, inputs, rung)
-                graph.outputs = [after]
-                found = truth(graph, inputs, rung)
-                if wrong := wanted.complaint(found.arrays, graph.output_names, found):
-                    self._refuse(step, wrong, inputs)
+        samples = [synthetic(list(ports(graph)[0]), seed, graph) for seed in range(self.samples)]
+        for inputs in samples:
+            self._agree(step, graph, pairs, rung, inputs)
+        for extremes in (NOT_FINITE, range(EXTREMES)) if rung == "exact" else ():
+            try:
+                self._agree(step, graph, pairs, rung, _extreme(samples[0], extremes))
+            except Disagreement:
+                raise
+            except GcompError:  # operators may refuse infinities
+                pass
+
+    def _agree(
+        self, step: Step, graph: Graph, pairs: Sequence[tuple[Value, Value]], rung: str, inputs: Sample
+    ) -> None:
+        for before, after in pairs:
+            own = self.tolerance if before.type.dtype.is_float and rung != "exact" else rung
+            graph.outputs, graph.output_names = [before], [format_op(step.root)]
+            wanted = truth(graph, inputs, own)
+            graph.outputs = [after]
+            found = truth(graph, inputs, own)
+            if wrong := wanted.complaint(found.arrays, graph.output_names, found):
+                self._refuse(step, wrong, inputs)
 
     def _refuse(self, step: Step, wrong: str, inputs: Sample) -> NoReturn:
         values = "".join(f"\n  {name} = {shown(array)}" for name, array in inputs.items())
@@ -76,8 +90,8 @@ def checked(tolerance: str = "approximate", samples: int = 2) -> Generator[Check
     """Within the block, whatever passes replace in this thread has to give the same values.
 
     What inexact operators are replaced by may differ by `tolerance`, a rung of the ladder. Inputs of the part
-    that is replaced are drawn, `samples` times. The first disagreement stops the pipeline with a
-    `RewriteError` that has the rule, the node and the values.
+    that is replaced are drawn, `samples` times; exact operators get infinities, NaN and the like as well. The
+    first disagreement stops the pipeline with a `RewriteError` that has the rule, the node and the values.
     """
     checker = Checked(tolerance, samples)
     with watching(checker):
@@ -159,6 +173,17 @@ def _ordered(ops: Iterable[Op]) -> list[Op]:
     for op in list(wanted):
         visit(op)
     return list(order)
+
+
+def _extreme(sample: Sample, extremes: Extremes) -> Sample:
+    """The arrays with a third of their floats, one at least, as code gets wrong."""
+    rng = np.random.default_rng(0)
+    return {
+        name: sprinkled(rng, array, dtype_of(array), extremes)
+        if array.size and dtype_of(array).is_float
+        else array
+        for name, array in sample.items()
+    }
 
 
 def _bound(graph: Graph) -> Graph:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import gcomp
-from gcomp import RewritePass, made_by, rewrite
+from gcomp import RewritePass, made_by, require, rewrite
 from gcomp.ir import Graph, Value
-from gcomp.ops import Add, Exp, Neg, Relu
+from gcomp.op import constant
+from gcomp.ops import Add, Exp, Neg, Relu, Sub
 from gcomp.testing import checked
 from gcomp.types import F32, TensorType
 from tests.networks import networks
@@ -38,6 +40,21 @@ def test_a_wrong_replacement_is_told_with_rule_node_and_values() -> None:
     assert "drop_both changes the answer" in text
     assert "= Neg(" in text and 'from ONNX node "fc1/Neg"' in text
     assert "v0 = np.array([[" in text
+
+
+@rewrite
+def no_rest(sub: Sub) -> Value:
+    """x - x -> 0, which is wrong of infinities"""
+    require(sub.lhs is sub.rhs, "one value twice")
+    return constant(np.zeros(sub.result.type.static_shape, np.float32))
+
+
+def test_exact_operators_get_what_is_no_number() -> None:
+    found = Graph("g")
+    x = found.add_input(TensorType(F32, (2, 3)), "x")
+    found.outputs, found.output_names = [found.add(Sub(x, x)).result], ["y"]
+    with pytest.raises(gcomp.RewriteError, match="no_rest changes the answer"), checked():
+        gcomp.optimize(found, [RewritePass("rest", [no_rest])])
 
 
 def test_outside_the_block_nobody_checks() -> None:

@@ -13,7 +13,16 @@ from gcomp.dim import Dim
 from gcomp.ir import Op, Value
 from gcomp.op import Constant, argument, constant
 from gcomp.ops import Add, Cast, Clip, LeakyRelu, Mul, Relu, Reshape, Transpose, Where
-from gcomp.testing.arrays import broadcastable, draw_array, draw_extremes, draw_shape, extremes_of, tamed
+from gcomp.testing.arrays import (
+    EXTREMES,
+    NOT_FINITE,
+    broadcastable,
+    draw_array,
+    draw_extremes,
+    draw_shape,
+    extremes_of,
+    tamed,
+)
 from gcomp.testing.fields import shared, with_literals, without_operand
 from gcomp.testing.samples import arguments, cone
 from gcomp.testing.variation import (
@@ -172,3 +181,9 @@ def test_literals_get_where_they_fit() -> None:
     assert any("(1, 0)" in text for text in texts) and "{'alpha': 0.125}" in texts
     assert not any("word" in text for text in texts) and all(arguments(changed) for changed in seen)
     assert any(op.value == 0.125 for changed in seen for op in cone(changed) if isinstance(op, Constant))
+
+
+@pytest.mark.parametrize("dtype", [F16, BF16, F32, F64], ids=str)
+def test_what_is_not_finite_is_where_it_is_said_to_be(dtype: DType) -> None:
+    places = np.flatnonzero(~np.isfinite(extremes_of(dtype).astype(np.float64)))
+    assert tuple(places) == NOT_FINITE and len(extremes_of(dtype)) == EXTREMES
