@@ -56,6 +56,10 @@ class InputError(GcompError):
     """Arguments given to a compiled module, or options given to gcomp, that do not fit."""
 
 
+class ReferenceFault(GcompError):
+    """The reference of an operator raised something that is no word of gcomp's."""
+
+
 class RewriteError(GcompError):
     """A rule or a pass broke its contract."""
 

@@ -7,7 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from . import dim as dims
-from .diagnostics import GcompError, InferenceError, InputError, RunError, UnsupportedError
+from .diagnostics import (
+    GcompError,
+    InferenceError,
+    InputError,
+    ReferenceFault,
+    RunError,
+    UnsupportedError,
+    raised,
+)
 from .dim import Dim
 from .ir import Graph, Op, Value
 from .op import Operator
@@ -48,7 +56,8 @@ def evaluate_op(op: Op, operands: Sequence[Array | None]) -> tuple[Array, ...]:
     """The results of one operator, each an array of the declared dtype and, as far as it is known, shape.
 
     Raises `UnsupportedError` for an operator without a reference, `InferenceError` where the reference
-    disagrees with the types, `RunError` for an index out of range, as native code does.
+    disagrees with the types, `RunError` for an index out of range, as native code does, and
+    `ReferenceFault` for whatever else a reference raises.
     """
     if not isinstance(op, Operator) or type(op).reference is Operator.reference:
         raise UnsupportedError(f"{op.kind} has no reference", line=format_op(op), origin=op.origin)
@@ -60,6 +69,9 @@ def evaluate_op(op: Op, operands: Sequence[Array | None]) -> tuple[Array, ...]:
         raise type(error)(error.message, line=line, origin=origin) from error
     except IndexError as error:
         raise RunError(f"{op.kind}: {error}", line=format_op(op), origin=op.origin) from error
+    except Exception as error:  # whatever a stranger's reference raises is a fault of that operator
+        told = f"the reference of {op.kind} raises {raised(error)}"
+        raise ReferenceFault(told, line=format_op(op), origin=op.origin) from error
     arrays = found if isinstance(found, tuple) else (found,)
     if len(arrays) != len(op.results):
         _refuse(op, f"the reference of {op.kind} gives {len(arrays)} results, not {len(op.results)}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, cast
 
-from .diagnostics import InputError
+from .diagnostics import InputError, raised
 
 Kind = Literal["passes", "backends"]
 
@@ -121,6 +121,8 @@ def _loaded(kind: Kind, point: EntryPoint) -> Any:
         found = point.load()
     except (ImportError, AttributeError) as error:
         raise InputError(f"{where}: {error}") from error
+    except Exception as error:  # whatever a stranger's module raises
+        raise InputError(f"{where}: {raised(error)}") from error
     if not isinstance(found, ModuleType):
         return found
     if kind == "passes":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from ..diagnostics import GcompError, InferenceError
+from ..diagnostics import GcompError, InferenceError, ReferenceFault
 from ..dim import Dim, is_symbol, symbol
 from ..evaluate import evaluate_op
 from ..ir import Graph, Op, Value
@@ -114,6 +114,8 @@ class Growth:
                 if (sample := draw()) is not None:
                     _Step(self, dict(self.arrays)).put(sample)
                     return True
+            except ReferenceFault:
+                raise
             except GcompError:  # operators refuse types, or references numbers
                 continue
         return False

@@ -5,7 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gcomp.diagnostics import GcompError, InferenceError, InputError, UnsupportedError
+from gcomp.diagnostics import (
+    GcompError,
+    InferenceError,
+    InputError,
+    ReferenceFault,
+    RunError,
+    UnsupportedError,
+)
 from gcomp.dim import symbol
 from gcomp.evaluate import evaluate, evaluate_op
 from gcomp.ir import Graph, Value
@@ -222,3 +229,27 @@ def test_sizes_that_cannot_be_bound_are_refused():
 
 def test_relu_is_what_it_is():
     assert np.array_equal(evaluate_op(Relu(ARGUMENT), [np.array([-1, 2], np.float32)])[0], [0, 2])
+
+
+class Stumbling(Operator):
+    """Its reference raises whatever it is given."""
+
+    error: type[Exception]
+
+    def infer(self) -> TensorType:
+        return TensorType(F32, ())
+
+    def reference(self) -> Array:
+        raise self.error("none such")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        (IndexError, RunError, "Stumbling: none such"),
+        (KeyError, ReferenceFault, r"the reference of Stumbling raises KeyError: 'none such' \(.*line \d+\)"),
+    ],
+)
+def test_what_a_reference_raises_is_told(error: type[Exception], kind: type[GcompError], told: str):
+    with pytest.raises(kind, match=told):
+        evaluate_op(Stumbling(error), [])

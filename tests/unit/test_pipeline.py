@@ -255,9 +255,11 @@ def test_a_pass_may_come_from_another_distribution(monkeypatch: pytest.MonkeyPat
     (tmp_path / "stranger.py").write_text(
         "class P:\n    name = 'tidy'\n    def run(self, graph): return False\nPASS = P()\n"
     )
+    (tmp_path / "stumbling.py").write_text("raise RuntimeError('no licence')\n")
     monkeypatch.syspath_prepend(tmp_path)
     points = [
         EntryPoint("tidy", "stranger", "gcomp.passes"),
+        EntryPoint("bad", "stumbling", "gcomp.passes"),
         EntryPoint("gone", "nowhere_at_all", "gcomp.passes"),
     ]
     monkeypatch.setattr(registry, "entry_points", lambda group: points if group == "gcomp.passes" else [])
@@ -265,6 +267,8 @@ def test_a_pass_may_come_from_another_distribution(monkeypatch: pytest.MonkeyPat
     assert {"tidy", "gone", "clean"} <= set(registry.names("passes"))
     with pytest.raises(InputError, match="entry point gone = nowhere_at_all: No module named"):
         registry.find("passes", "gone")
+    with pytest.raises(InputError, match="entry point bad = stumbling: RuntimeError: no licence"):
+        registry.find("passes", "bad")
 
 
 def test_a_loose_file_holds_a_pass(tmp_path: Path) -> None:
