@@ -28,6 +28,10 @@ class View:
     strides: tuple[int, ...]
     offset: int = 0
 
+    def at(self, start: Sequence[int]) -> int:
+        """The offset of the element at a physical index."""
+        return self.offset + sum(i * stride for i, stride in zip(start, self.strides, strict=True))
+
 
 @dataclass(eq=False)
 class Step:
@@ -87,7 +91,7 @@ class _Planner:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.views: dict[Value, View] = {}
-        self.homes: dict[Value, tuple[Value, int]] = {}
+        self.homes: dict[Value, tuple[Value, tuple[int, ...]]] = {}
         self.steps: list[Step] = []
         self.last_use = self._last_uses()
         self.order = {op: number for number, op in enumerate(graph.ops)}
@@ -125,14 +129,10 @@ class _Planner:
     def _find_homes(self) -> None:
         """Lets producers write straight into the results that only put their operands side by side."""
         for op in reversed(self.graph.ops):
-            starts = op.parts() if isinstance(op, Operator) else None
-            if starts is None:
-                continue
             result = op.results[0]
-            for value, start in zip(op.inputs, starts, strict=True):
-                offset = _slice_offset(result.type, value.type, start)
-                if offset is not None and value not in self.homes and self._is_computed(value):
-                    self.homes[value] = (result, offset)
+            for value, place in _places(op):
+                if value not in self.homes and self._is_computed(value):
+                    self.homes[value] = (result, place)
 
     def _is_computed(self, value: Value) -> bool:
         """Whether a step of its own makes the value, so that it may be told where to put it."""
@@ -184,7 +184,7 @@ class _Planner:
             if view.strides == dense(view.type):
                 self.views[op.result] = View(view.buffer, op.result.type, dense(op.result.type), view.offset)
                 return
-        if op.parts() is not None and any(self.homes.get(v, (None,))[0] is op.results[0] for v in op.inputs):
+        if any(self._is_home(op.results[0], value, place) for value, place in _places(op)):
             self._join(op)
             return
         in_place = False
@@ -201,7 +201,7 @@ class _Planner:
         """The place of a value: given already, inside the result that it is a part of, or its own memory."""
         if value not in self.views:
             if value in self.homes:
-                whole, offset = self.homes[value]
+                whole, start = self.homes[value]
                 home = self._view(whole)
                 strides = tuple(
                     mine if extent == 1 else its
@@ -209,29 +209,23 @@ class _Planner:
                         value.type.physical, dense(value.type), home.strides, strict=True
                     )
                 )
-                self.views[value] = View(home.buffer, value.type, strides, home.offset + offset)
+                self.views[value] = View(home.buffer, value.type, strides, home.at(start))
             else:
                 self._own(value, "arena")
         return self.views[value]
 
+    def _is_home(self, whole: Value, value: Value, place: tuple[int, ...]) -> bool:
+        """Whether the value is made right there."""
+        return self.homes.get(value) == (whole, place)
+
     def _join(self, op: Operator) -> None:
         """Copies what its producers did not write in place already."""
-        (result,), starts = op.results, op.parts() or ()
+        (result,) = op.results
         whole = self._view(result)
-        for value, start in zip(op.inputs, starts, strict=True):
-            if self.homes.get(value, (None,))[0] is result and start == self._start(op, value):
-                continue
-            offset = _slice_offset(result.type, value.type, start)
-            part = View(whole.buffer, value.type, whole.strides, whole.offset + (offset or 0))
-            self._copy(self.views[value], part)
-
-    def _start(self, op: Operator, value: Value) -> tuple[int, ...]:
-        """Where the value lives in the result of `op`: at the first of its places that was claimed."""
-        claimed = self.homes[value][1]
-        for other, start in zip(op.inputs, op.parts() or (), strict=True):
-            if other is value and _slice_offset(op.results[0].type, value.type, start) == claimed:
-                return start
-        raise KeyError(value)
+        for value, place in _places(op):
+            if not self._is_home(result, value, place):
+                part = View(whole.buffer, value.type, whole.strides, whole.at(place))
+                self._copy(self.views[value], part)
 
     def _donor(self, op: Operator, result: Value) -> View | None:
         """An operand that dies here and may be written over: each element is read before its place is."""
@@ -313,8 +307,20 @@ def _order(type: TensorType) -> list[int] | None:
     return [axis for axis in axes if type.shape[axis] != 1]
 
 
-def _slice_offset(whole: TensorType, part: TensorType, start: Sequence[int]) -> int | None:
-    """The element offset of a part at logical index `start` of `whole`; None if it cannot lie there.
+def _places(op: Op) -> list[tuple[Value, tuple[int, ...]]]:
+    """The operands that the result puts side by side, and where in memory's axes; none unless all fit."""
+    starts = op.parts() if isinstance(op, Operator) else None
+    found: list[tuple[Value, tuple[int, ...]]] = []
+    for value, start in zip(op.inputs, starts or (), strict=starts is not None):
+        place = _physical_start(op.results[0].type, value.type, start)
+        if place is None:
+            return []
+        found.append((value, place))
+    return found
+
+
+def _physical_start(whole: TensorType, part: TensorType, start: Sequence[int]) -> tuple[int, ...] | None:
+    """Where in memory's axes a part at logical index `start` of `whole` begins; None if it cannot lie there.
 
     On a rounded axis it must start at a multiple of the rounding, and its own rounded extent must stay inside
     or be padding of the whole as well.
@@ -322,16 +328,15 @@ def _slice_offset(whole: TensorType, part: TensorType, start: Sequence[int]) -> 
     if whole.layout != part.layout or whole.dtype != part.dtype:
         return None
     if whole.layout is None:
-        return sum(index * stride for index, stride in zip(start, dense(whole), strict=True))
-    total = 0
-    extents = whole.physical
-    for physical, (piece, stride) in enumerate(zip(whole.layout.parts, dense(whole), strict=True)):
+        return tuple(start)
+    found: list[int] = []
+    for piece, extent in zip(whole.layout.parts, whole.physical, strict=True):
         if piece.side != "whole" or len(piece.axes) != 1:
             return None
         first, size = start[piece.axes[0]], part.shape[piece.axes[0]]
         end = first + dims.ceildiv(size, piece.tile) * piece.tile
-        inside = size % piece.tile == 0 or end == extents[physical]
+        inside = size % piece.tile == 0 or end == extent
         if first % piece.tile or not inside:
             return None
-        total += first * stride
-    return total
+        found.append(first)
+    return tuple(found)
