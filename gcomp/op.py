@@ -41,6 +41,8 @@ class Operator(Op):
     domain: ClassVar[str] = ""
     since: ClassVar[int] = 1
     tolerance: ClassVar[str] = "exact"
+    inner: ClassVar[DType | None] = None
+    """The float type of what its definition computes on the way; results of a finer type are as coarse."""
     onnx_names: ClassVar[dict[str, str]] = {}
     """Attributes whose ONNX name differs from the field's."""
     view_of: ClassVar[int | None] = None

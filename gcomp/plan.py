@@ -322,8 +322,8 @@ def _places(op: Op) -> list[tuple[Value, tuple[int, ...]]]:
 def _physical_start(whole: TensorType, part: TensorType, start: Sequence[int]) -> tuple[int, ...] | None:
     """Where in memory's axes a part at logical index `start` of `whole` begins; None if it cannot lie there.
 
-    On a rounded axis it must start at a multiple of the rounding, and its own rounded extent must stay inside
-    or be padding of the whole as well.
+    On a rounded axis its own rounded extent must stay inside or be padding of the whole as well; where that
+    holds of all parts, they start at multiples of the rounding.
     """
     if whole.layout != part.layout or whole.dtype != part.dtype:
         return None
@@ -335,8 +335,7 @@ def _physical_start(whole: TensorType, part: TensorType, start: Sequence[int]) -
             return None
         first, size = start[piece.axes[0]], part.shape[piece.axes[0]]
         end = first + dims.ceildiv(size, piece.tile) * piece.tile
-        inside = size % piece.tile == 0 or end == extent
-        if first % piece.tile or not inside:
+        if size % piece.tile and end != extent:
             return None
         found.append(first)
     return tuple(found)

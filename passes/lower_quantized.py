@@ -81,7 +81,8 @@ def quantize_before(op: QuantizeLinear) -> Operator:
     Rounding keeps the order, so the largest element stays the largest; but a NaN, the largest of all before,
     is a zero among others then.
     """
-    require(op.scale.type.size == 1 and constant(op.scale).item() > 0, "one positive scale for the tensor")
+    require(op.scale.type.size == 1 and not op.block_size, "one scale for the tensor")
+    require(constant(op.scale).item() > 0, "a positive scale")
     move = op.x.producer
     if not isinstance(move, MaxPool | Reshape | Transpose | Flatten | Squeeze | Unsqueeze):
         raise Refusal("needs what moves elements only")

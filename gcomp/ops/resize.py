@@ -41,6 +41,7 @@ class Resize(Operator):
     nearest_mode: str = "round_prefer_floor"
 
     tolerance = "sampled"
+    inner = F32
 
     def infer(self) -> TensorType:
         check_lists(self, roi=self.roi, scales=self.scales, sizes=self.sizes)

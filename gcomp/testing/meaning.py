@@ -197,11 +197,11 @@ def _grain(value: Value) -> DType | None:
     if not own.is_float:
         return None
     dtypes = {
-        result.type.dtype
+        dtype
         for op in _flat(_above(value))
         if op.tolerance != "exact"
-        for result in op.results
-        if result.type.dtype.is_float
+        for dtype in (op.inner, *(result.type.dtype for result in op.results))
+        if dtype is not None and dtype.is_float
     }
     found = max(dtypes, key=_epsilon, default=own)
     return found if _epsilon(found) > _epsilon(own) else None

@@ -40,6 +40,18 @@ graph "g" (%x: i32[2]) -> (%5 "y") {
 }
 """,
     ),
+    "one scale for a block": (
+        "lower-quantized",
+        """
+graph "g" (%x: f32[1]) -> (%4 "y") {
+  %0 = Constant {value=i64[3] dense<1, 1, 1>}
+  %1 = Reshape(%x, %0) : f32[1,1,1]
+  %2 = Constant {value=f32[1,1,1] dense<0.5>}
+  %3 = Constant {value=i8[1,1,1] dense<-2>}
+  %4 = QuantizeLinear(%1, %2, %3) {axis=2, block_size=2} : i8[1,1,1]
+}
+""",
+    ),
     "a product of large integers": (
         "simplify",
         """
@@ -149,6 +161,28 @@ graph "g" (%x: f32[1,2,0,3]) -> (%0 "y") {
     "a transposed convolution of no elements": """
 graph "g" (%x: f32[0,1,1,1], %w: f32[1,3,3,3]) -> (%0 "y") {
   %0 = ConvTranspose(%x, %w) {strides=(2, 2)} : f32[0,3,3,3]
+}
+""",
+    "parts of a part": """
+graph "g" (%x: i32[1,1], %y: i32[6,3]) -> (%3 "y0") {
+  %0 = Constant {value=i32[4,1] dense<-1, -1, -1, 1>}
+  %1 = Abs(%x) : i32[1,1]
+  %2 = Concat(%1, %1, %0) {axis=0} : i32[6,1]
+  %3 = Concat(%2, %y) {axis=1} : i32[6,4]
+}
+""",
+    "Gelu far from 0": """
+graph "g" (%x: f32[2]) -> (%3 "y") {
+  %0 = Constant {value=f32[2] dense<-12.8, -12.8>}
+  %1 = Max(%x, %0) : f32[2]
+  %2 = Min(%1, %0) : f32[2]
+  %3 = Gelu(%2) : f32[2]
+}
+""",
+    "positions in f32 of numbers in f64": """
+graph "g" (%x: f64[1,2,4,5]) -> (%1 "y") {
+  %0 = Constant {value=f64[4] dense<1.0, 1.0, 0.4000000059604645, 0.800000011920929>}
+  %1 = Resize(%x, _, %0) {antialias=1, mode="cubic"} : f64[1,2,1,4]
 }
 """,
     "an image that is the kernel too": """
