@@ -158,7 +158,7 @@ def keeps_channels(op: Operator) -> bool:
         for x in walk(stage.value):
             sums |= isinstance(x, Reduce)
             if isinstance(x, Load) and x.tensor in kernel.operands and x.tensor.type.rank == 4:
-                own = zip(x.index[:2], stage.axes[:2], x.tensor.shape, strict=False)
+                own = zip(x.index[:2], stage.axes, x.tensor.shape, strict=False)
                 if not all(index is axis or size == 1 for index, axis, size in own):
                     return False
     return sums or op.results[0].type.rank == 4
