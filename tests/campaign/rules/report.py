@@ -41,7 +41,8 @@ minute.
 The columns: graphs of distinct text on which the rule held, in which share of the graphs grown for it that
 it fired, and which share of its patterns have an axis of size 0, operands that broadcast, symbolic sizes.
 A dash: never, though it was wished for as often as elsewhere, so the rule does not admit it. Then
-the element types in its patterns and the ranks of what it replaces.
+the element types in its patterns and the ranks of what it replaces. The tests turn patterns to those that are
+not there, and fail if the rule fires on what they find.
 """
 
 COLUMNS = ("Rule", "Graphs", "Fired", *(trait.capitalize() for trait in QUOTAS), "Types", "Ranks")
