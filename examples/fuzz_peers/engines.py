@@ -108,7 +108,7 @@ def tvm() -> Opened:
                 executable = tvm.compile(
                     module, target=target, relax_pipeline=tvm.transform.Sequential(needed)
                 )
-        machine = relax.VirtualMachine(executable, tvm.cpu())
+        machine = relax.VirtualMachine(executable, tvm.cpu())  # pyright: ignore[reportArgumentType]
         names = [parameter.name for parameter in module["main"].params]
 
         def run(inputs: Inputs) -> Arrays:
