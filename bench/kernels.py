@@ -63,7 +63,7 @@ def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
         raise ArithmeticError(f"{row.name}: off by {error:.2g} of the largest element, {CLOSE} is allowed")
     best = peak(cpu, row.unit)
     overhead = best.overhead()
-    flush: Array = np.zeros(FLUSHED // 4, np.float32)
+    flush: Array = np.ones(FLUSHED // 4, np.float32)  # zeros would be one page, read over and over
     times: list[float] = []
     peaks: list[float] = []
     for _ in range(runs):
