@@ -45,7 +45,8 @@ def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
     """Checks the kernel of a row against numpy, then times single calls, weights being out of the caches.
 
     Calls with other weights go before each, as in a network that runs over and over: code, what feeds and
-    takes the results are then in the caches as far as they fit. Raises `ArithmeticError` for a wrong result,
+    takes the results are then in the caches as far as they fit. So is what the interpreter needs for a call,
+    which a network does not pay for each kernel. Raises `ArithmeticError` for a wrong result,
     `LookupError` where no template takes the row.
     """
     problem, arrays, expected = row.make(cpu)
@@ -71,6 +72,7 @@ def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
             flush.sum()
         for _ in range(OTHERS):
             other()
+        call.rehearse()
         before = best()
         start = time.perf_counter()
         call()

@@ -11,9 +11,10 @@ import numpy as np
 
 from gcomp.arena import most
 from gcomp.backends.llvm.access import dense_strides
-from gcomp.backends.llvm.build import attributes
+from gcomp.backends.llvm.build import attributes, module_text
 from gcomp.backends.llvm.cpu import Cpu
 from gcomp.backends.llvm.jit import assembly, emit_object, load_objects
+from gcomp.backends.llvm.peak import nothing
 from gcomp.backends.llvm.problem import Emitted, Problem, View
 from gcomp.backends.llvm.templates import template_for
 from gcomp.expr import Expr, Var
@@ -48,17 +49,22 @@ class Single:
     def assembly(self) -> str:
         return assembly(self.text(), self.problem.cpu, self.emitted.optimise)
 
-    def load(self) -> Callable[[Sequence[Array]], Callable[[], int]]:
+    def load(self) -> Callable[[Sequence[Array]], Bound]:
         """Compiles; what it returns binds memory (operands in order, then the result) to a call.
 
         Each call has weights of its own.
         """
-        loaded = load_objects([emit_object(self.text(), self.problem.cpu, self.emitted.optimise)], [SYMBOL])
-        prototype = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * len(self.emitted.arguments))
-        function = prototype(loaded.addresses[SYMBOL])
+        count, cpu = len(self.emitted.arguments), self.problem.cpu
+        empty = nothing(count)
+        objects = [emit_object(self.text(), cpu, self.emitted.optimise)]
+        loaded = load_objects(
+            [*objects, emit_object(module_text(empty, cpu), cpu, False)], [SYMBOL, empty.name]
+        )
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * count)
+        function, idle = (prototype(loaded.addresses[name]) for name in (SYMBOL, empty.name))
         packed = [a.pack() if a.pack else None for a in self.emitted.arguments]
 
-        def bind(memory: Sequence[Array]) -> Callable[[], int]:
+        def bind(memory: Sequence[Array]) -> Bound:
             kept: list[Array] = []
             for argument, weights in zip(self.emitted.arguments, packed, strict=True):
                 match argument.source:
@@ -71,14 +77,26 @@ class Single:
                     case "packed":
                         assert weights is not None
                         kept.append(copied(weights, BLOB))
-            pointers = [array.ctypes.data for array in kept]
-
-            def call(_kept: object = (kept, loaded)) -> int:
-                return int(function(*pointers))
-
-            return call
+            return Bound(function, idle, [array.ctypes.data for array in kept], (kept, loaded))
 
         return bind
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A kernel and the memory that it is called on; `kept` must live as long."""
+
+    function: Callable[..., int]
+    idle: Callable[..., int]
+    pointers: list[int]
+    kept: object
+
+    def __call__(self) -> int:
+        return int(self.function(*self.pointers))
+
+    def rehearse(self) -> int:
+        """A call that does nothing, so that all that the interpreter needs for one is close."""
+        return int(self.idle(*self.pointers))
 
 
 def problem_for(

@@ -40,11 +40,11 @@ class Peak:
         lanes = cpu.lanes(F32)
         self.flops = 2 * unit.numbers * lanes * count * ITERATIONS
         self._chunk = 4 * lanes * count
-        # External ones are looked up by name; `sum` and `empty` travel in the module of `peak`.
-        peak, total, empty = _multiply(count, lanes, unit), _sum(count, lanes), _empty()
+        # External ones are looked up by name; `sum` and `nothing` travel in the module of `peak`.
+        peak, total, empty = _multiply(count, lanes, unit), _sum(count, lanes), nothing(4)
         peak.functions = [total, empty]
         self._numbers = np.full(count * lanes, 0.5, np.float32)
-        names = ["peak", "sum", "empty"]
+        names = ["peak", "sum", empty.name]
         self._loaded = load_objects([emit_object(module_text(peak, cpu), cpu, False)], names)
         pointer = ctypes.c_void_p
         addresses = self._loaded.addresses
@@ -52,7 +52,7 @@ class Peak:
         self._sum = ctypes.CFUNCTYPE(ctypes.c_int, pointer, ctypes.c_int64, ctypes.c_int64, pointer)(
             addresses["sum"]
         )
-        self._empty = ctypes.CFUNCTYPE(ctypes.c_int, *[pointer] * 4)(addresses["empty"])
+        self._empty = ctypes.CFUNCTYPE(ctypes.c_int, *[pointer] * 4)(addresses[empty.name])
 
     def __call__(self) -> float:
         """Flop per second, over so short a time that the clock stays what it is at this moment."""
@@ -131,8 +131,9 @@ def _sum(count: int, lanes: int) -> Function:
     return fn
 
 
-def _empty() -> Function:
-    fn = Function("empty", [("ptr", f"p{n}") for n in range(4)], "i32", "dso_local")
+def nothing(pointers: int) -> Function:
+    """A function of so many pointers that does nothing."""
+    fn = Function("nothing", [("ptr", f"p{n}") for n in range(pointers)], "i32", "dso_local")
     fn.do("ret i32 0")
     return fn
 
