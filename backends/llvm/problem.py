@@ -99,6 +99,8 @@ INLINE_LIMIT = 24
 
 The accumulators that live across the call are saved and loaded once each, as they would be for a loop over
 them."""
+SHORT = 8
+"""Sub-expressions of an epilogue, at most, that find registers beside accumulators still in use."""
 
 
 @dataclass
@@ -156,18 +158,22 @@ class Epilogue:
         `value` is the anchor's result in a register. Only the first `active` lanes are elements; of the
         others those that pad the layout become zero and the rest is left alone.
         """
-        if self._is_long:
+        if self._size > INLINE_LIMIT:
             self._call(value, index, lane_axis, lanes, active)
         else:
             self._store(value, index, lane_axis, lanes, active)
 
+    @property
+    def is_short(self) -> bool:
+        """Whether some results can well be stored while others are still summed up: nothing else is read."""
+        return self._size <= SHORT and not self.operands
+
     @cached_property
-    def _is_long(self) -> bool:
-        """Whether it computes much; literals, and where its operands lie, do not count."""
+    def _size(self) -> int:
+        """How much it computes; literals, and where its operands lie, do not count."""
         if self._value is None:
-            return False
-        parts = [part for part in walk(self._value) if part.dtype != I64 and not isinstance(part, Literal_)]
-        return len(parts) > INLINE_LIMIT
+            return 0
+        return sum(part.dtype != I64 and not isinstance(part, Literal_) for part in walk(self._value))
 
     def _call(
         self, value: Value, index: Sequence[Value], lane_axis: int, lanes: int, active: int | None

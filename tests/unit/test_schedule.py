@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from gcomp.backends.llvm.cpu import Cpu, from_options, host
 from gcomp.backends.llvm.emit import Function
 from gcomp.backends.llvm.templates import blocks
 from gcomp.backends.llvm.templates.axis import Axis
-from gcomp.backends.llvm.templates.schedule import Tile, balanced, choose
+from gcomp.backends.llvm.templates.schedule import SHALLOW, Tile, balanced, choose
 from gcomp.backends.llvm.templates.tile import Contraction, Weights
 from gcomp.types import Array
 
@@ -34,11 +36,13 @@ def test_balanced_pieces(extent: int, most: int) -> None:
 
 @pytest.mark.parametrize("cpu", [host(), from_options({"cpu": "haswell"})], ids=lambda cpu: cpu.name)
 @given(
-    rows=st.integers(1, 300), vectors=st.integers(1, 40), depth=st.integers(1, 64), kernel=st.integers(1, 7)
+    rows=st.integers(1, 300), vectors=st.integers(1, 40), depth=st.integers(1, 200), kernel=st.integers(1, 7)
 )
 def test_tiles_fit_the_registers(cpu: Cpu, rows: int, vectors: int, depth: int, kernel: int) -> None:
     tile = choose(cpu, rows, vectors, depth, kernel=kernel)
-    assert tile.rows * tile.vectors + tile.taps * tile.vectors < cpu.vector_registers
+    assert tile.rows * tile.vectors + max(tile.taps, tile.last) * tile.vectors < cpu.vector_registers
+    assert tile.last == 0 or depth * kernel <= SHALLOW
+    assert choose(cpu, rows, vectors, depth, kernel=kernel, in_turn=False) == replace(tile, last=0)
 
 
 def square(size: int, kernel: int) -> Axis:
@@ -80,7 +84,7 @@ def test_blocks_are_cut_where_what_panels_read_leaves_the_cache(
 
 def test_weights_of_a_block_fill_what_is_meant_for_them() -> None:
     tile, lanes = Tile(8, 2), 16
-    assert blocks.depth_of(tile, lanes) * tile.vectors * lanes * 4 == blocks.PANEL
+    assert blocks.depth_of(tile, lanes, blocks.PANEL) * tile.vectors * lanes * 4 == blocks.PANEL
 
 
 def hottest_loop(assembly: str) -> list[str]:
@@ -125,8 +129,10 @@ def test_hot_loops_spill_nothing(row: Row) -> None:
     [
         Row("direct", "all taps of all places at once", (128, 7, 192, 3, 1)),
         Row("direct", "a tap at a time", (512, 7, 64, 3, 1)),
+        Row("direct", "part of a tap at a time", (1024, 7, 64, 3, 1)),
         Row("direct", "images that are cut", (64, 56, 128, 3, 1)),
         Row("strided", "every other place", (96, 28, 128, 3, 2)),
+        Row("1x1", "rows that take the last steps in turn", (64, 14, 128, 1, 1)),
         Row("gemm", "rows", (49, 512, 256)),
         Row("gemm", "rows, in blocks of depth", (100, 128, 2048)),
     ],
@@ -161,3 +167,49 @@ def test_weights_are_asked_for_before_their_turn(row: Row, monkeypatch: pytest.M
     missing = np.flatnonzero(asked[lines] == 0)
     assert len(missing) < len(lines) / 2
     assert missing.tolist() == list(range(len(missing)))
+
+
+@pytest.mark.skipif(host().arch != "x86_64", reason="reads assembly of x86")
+def test_weights_are_asked_for_in_several_places_at_once() -> None:
+    """Where each iteration needs more than one line of what follows, they are not neighbours."""
+    kernel = single(Row("gemm", "few rows", (49, 512, 2048)).make(host())[0])
+    assert kernel is not None
+    body = hottest_loop(kernel.assembly())
+    places = [int(match[1] or "0") for line in body if (match := re.match(r"prefetcht1\s+(-?\d*)\(", line))]
+    assert len(places) > 1
+    assert min(abs(a - b) for a, b in combinations(places, 2)) >= 4096
+
+
+@pytest.mark.skipif(host().arch != "x86_64", reason="reads assembly of x86")
+@pytest.mark.parametrize(("depth", "in_turn"), [(64, True), (256, False)])
+def test_rows_are_stored_while_others_are_multiplied(depth: int, in_turn: bool) -> None:
+    """Between the stores of a tile, where there is no jump, and without room on the stack."""
+    kernel = single(Row("1x1", "many rows", (depth, 56, 64, 1, 1)).make(host())[0])
+    assert kernel is not None
+    lines = [line.strip() for line in kernel.assembly().splitlines()]
+    stores = [n for n, line in enumerate(lines) if re.fullmatch(r"vmovups\s+%[xyz]mm\d+, .*\)", line)]
+    between = [lines[first + 1 : second] for first, second in pairwise(stores)]
+    straight = [part for part in between if not any(re.match(r"j|\.L", line) for line in part)]
+    assert any(products(part) for part in straight) == in_turn
+    assert not any("rsp" in line and re.search(r"%[xyz]mm", line) for line in lines)
+
+
+@pytest.mark.parametrize(("depth", "cut"), [(512, False), (516, True)])
+def test_a_panel_is_cut_where_it_does_not_stay_close(depth: int, cut: bool) -> None:
+    """Sums that are not complete need memory."""
+    kernel = single(Row("gemm", "two vectors wide", (104, 32, depth)).make(host())[0])
+    assert kernel is not None
+    assert choose(host(), 104, 2, depth).vectors == 2
+    assert any(argument.source == "scratch" for argument in kernel.emitted.arguments) == cut
+
+
+def test_a_rehearsed_call_computes_nothing() -> None:
+    problem, arrays, expected = Row("gemm", "small", (16, 32, 16)).make(host())
+    kernel = single(problem)
+    assert kernel is not None
+    out = empty(problem.results[0].type)
+    call = kernel.load()([*arrays[:1], out])
+    assert call.rehearse() == 0
+    assert np.isnan(out).all()
+    assert call() == 0
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)

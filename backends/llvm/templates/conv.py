@@ -76,6 +76,7 @@ class Convolution:
             inner.stride,
             inner.dilation,
             self.problem.strict,
+            in_turn=epilogue.is_short,
         )
         panel = self.depth * outer.kernel * inner.kernel * self.lanes
 

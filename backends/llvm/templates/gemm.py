@@ -154,7 +154,7 @@ class Product:
                 inner = places.pop()
                 rows = Place(rows.axis, rows.extent * inner.extent, rows.a, 0)
         count = rows.extent if isinstance(rows.extent, int) else blocks.ROWS
-        self._tile = choose(self.problem.cpu, count, self.vectors, self.depth)
+        self._tile = choose(self.problem.cpu, count, self.vectors, self.depth, in_turn=epilogue.is_short)
         pairs = self.columns // (2 * STREAM * self.lanes) if self.packed and rows.extent == 1 else 0
         self._streamed, self._many = 2 * STREAM * pairs, rows
         return places, rows

@@ -97,6 +97,7 @@ class _Convolution:
             self.inner.stride,
             self.inner.dilation,
             products=self.dots.products,
+            in_turn=epilogue.is_short,
         )
         panel = self.depth * self.outer.kernel * self.inner.kernel * self.lanes
 

@@ -61,7 +61,14 @@ class _Product:
         epilogue = self.frame.epilogue()
         merged = self._merge_rows(epilogue.mergeable)
         most = self.rows if isinstance(self.rows, int) else blocks.ROWS
-        self.tile = choose(self.problem.cpu, most, self.vectors, self.depth, products=self.dots.products)
+        self.tile = choose(
+            self.problem.cpu,
+            most,
+            self.vectors,
+            self.depth,
+            products=self.dots.products,
+            in_turn=epilogue.is_short,
+        )
         together, dtype = self.dots.together, self.a.type.dtype
         staged = self.dots.stored != dtype or self.b.shape[0] % together != 0 or self.step % together != 0
         step = self.depth if staged else self.step // together

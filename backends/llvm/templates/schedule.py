@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from gcomp.types import F32
@@ -25,6 +25,8 @@ IN_FLIGHT = {"aarch64": 4}
 accumulators to memory."""
 WIDEST = 8
 """Vectors in a panel, at most."""
+SHALLOW = 128
+"""Steps of a tile, at most, where what happens between two tiles matters."""
 UNROLLED = 4
 """Steps of the depth in one iteration where each is a single tap."""
 
@@ -57,11 +59,16 @@ def balanced(extent: int, most: int) -> list[Run]:
 
 @dataclass(frozen=True)
 class Tile:
-    """`rows` x `vectors` accumulators, and the weights of `taps` neighbouring taps, in registers."""
+    """`rows` x `vectors` accumulators, and the weights of `taps` neighbouring taps, in registers.
+
+    There is room for the weights of the `last` steps at once, so that one row after the other can take them
+    and be stored. Stores that all wait for the last step would hold up what follows the tile.
+    """
 
     rows: int
     vectors: int
     taps: int = 1
+    last: int = 0
 
 
 @cache
@@ -76,6 +83,7 @@ def choose(
     dilation: int = 1,
     strict: bool = False,
     products: int = 0,
+    in_turn: bool = True,
 ) -> Tile:
     """The tile for `rows` positions by `vectors` of results.
 
@@ -83,7 +91,7 @@ def choose(
     `dilation` let them. Taps are taken together only where the depth is too short to be unrolled: elsewhere
     reading an input once for all of them saves less than the registers of their weights cost. If `strict`,
     they never are: how many go together, which depends on the registers, decides the order of sums.
-    `products` registers hold what is not added yet.
+    `products` registers hold what is not added yet. Rows take the last of few steps in turn if `in_turn`.
     """
     steps = depth * outer
     spare = cpu.vector_registers - IN_FLIGHT.get(cpu.arch, 2) - products
@@ -115,7 +123,10 @@ def choose(
                 total += across.count * down.count * (step * steps + between)
         return total, tile.rows * tile.vectors
 
-    return min(candidates or [Tile(1, 1)], key=cost)
+    best = min(candidates or [Tile(1, 1)], key=cost)
+    room = (spare - best.rows * best.vectors) // best.vectors
+    in_turn = in_turn and best.taps == 1 and steps * kernel <= SHALLOW
+    return replace(best, last=max(0, min(room, UNROLLED)) if in_turn else 0)
 
 
 def _step(fma_units: int, tile: Tile, weight: float, kernel: int, stride: int, dilation: int) -> float:

@@ -1,4 +1,4 @@
-"""The kernel under matrix products and convolutions: register tiles, loops around them, prefetch."""
+"""The kernel under matrix products and convolutions: register tiles, and the loops around them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ from dataclasses import dataclass
 from ..emit import Function, Value, lane_mask, vector
 from .axis import Axis, Part, parts_of
 from .place import Place, place_at
+from .prefetch import Prefetch, unrolled
 from .schedule import UNROLLED, Run, Tile, balanced, pieces
 from .unit import FLOATS, Unit
 
-CACHE_LINE = 64
 ROLLED = 8
 """Groups of taps beyond which they are a loop, where none of them may lack an input."""
-STRAIGHT = 4
-"""Lines prefetched ahead of a tile rather than from within its loops."""
 
 CACHE = 1 << 20
 """Bytes that are taken to stay close: half of what the second level holds on most processors."""
-NEAR = 1 << 14
-"""Bytes of rows that may be fetched into the first level ahead of their tile."""
 RESIDENT_BLOCK = 1 << 15
 """Bytes of the input in a block where all weights stay close."""
 
@@ -176,62 +172,55 @@ class _TileBody:
         of, fn, rows = self.of, self.of.fn, self.part.size
         type = vector(of.unit.sum, of.lanes)
         values = of.initial(self.place.y, self.x, rows, self.column, self.vectors)
-        self.fetch, self.per_tap, self.per_iteration = self._plan_prefetch()
+        self.last = self._last_steps()
+        self.prefetch = Prefetch(of, self.place, self.x, self.part, self.vectors, self.weights)
         values = fn.loop(
             self.place.first, self.place.stop, 1, self._outer_tap, [(type, value) for value in values]
         )
-        for row in range(rows):
-            for v in range(self.vectors):
-                of.store(
-                    values[row * self.vectors + v], self.place.y, fn.add(self.x, row), fn.add(self.column, v)
-                )
+        self._finish(values)
 
-    def _plan_prefetch(self) -> tuple[Value | None, int, int]:
-        """The tile's share of the next panel: where tap 0 would start, lines of a tap and of an iteration."""
-        of, fn, place = self.of, self.of.fn, self.place
-        if of.weights.step is not None:
-            return None, 0, 0
-        panel = of.outer.kernel * of.inner.kernel * of.depth * self.vectors * of.lanes
-        following = panel // of.depth * (of.next_depth or of.depth)
-        lines = pieces(following * 4, CACHE_LINE)
-        share = pieces(lines, place.places * place.tiles)
-        after = fn.element(self.weights, panel, of.unit.element)
-        if share <= STRAIGHT:
-            number = fn.add(fn.mul(place.number, place.tiles), self._number())
-            pointer = fn.element(after, fn.mul(number, share * CACHE_LINE), "i8")
-            for line in range(share):
-                fn.prefetch(fn.element(pointer, line * CACHE_LINE, "i8"), 2)
-            return None, 0, 0
-        share = pieces(lines, place.tiles * of.outer.least_taps(place.places))
-        taps = fn.add(fn.mul(place.done, place.tiles), fn.mul(self._number(), place.taps(fn)))
-        taps = fn.add(taps, fn.mul(place.first, -1))
-        groups = sum(run.count for run in self._groups())
-        iterations = groups * pieces(of.depth, self._unroll(of.tile.taps))
-        return fn.element(after, fn.mul(taps, share * CACHE_LINE), "i8"), share, pieces(share, iterations)
+    def _last_steps(self) -> int:
+        """The steps of the depth that are left to `_finish`: none where several taps are summed."""
+        of, place = self.of, self.place
+        one_tap = of.inner.kernel == 1 and self.part.edge is None and (place.first, place.stop) == (0, 1)
+        return min(of.tile.last, of.depth - 1) if one_tap else 0
 
-    def _number(self) -> Value:
-        """How many tiles of this place came before."""
-        fn, part = self.of.fn, self.part
-        if part.count == 1:
-            return str(part.number)
-        distance = fn.add(self.x, fn.mul(part.start, -1))
-        passed = fn.value(f"udiv exact i64 {distance}, {part.size}") if distance != "0" else "0"
-        return fn.add(passed, part.number)
+    def _finish(self, values: list[Value]) -> None:
+        """The last steps, row by row, and the stores of each row as soon as it is complete."""
+        of, fn, vectors, element = self.of, self.of.fn, self.vectors, self.of.unit.element
+        before, source = of.depth - self.last, self._source("0")
+        x = fn.element(source, before * of.depth_step, element)
+        step = of.weights.step or vectors * of.lanes
+        weights = [
+            [self._weight(self.weights, (before + u) * step, 0, v) for v in range(vectors)]
+            for u in range(self.last)
+        ]
+        if before % UNROLLED == 0 and self.last:
+            self.prefetch.ask(str(before // UNROLLED), source, self.prefetch.ahead("0", "0", 1))
+        for row in range(self.part.size):
+            sums = values[row * vectors : (row + 1) * vectors]
+            place = (row * of.inner.stride - of.inner.pad) * of.inner.step
+            for u in range(self.last):
+                spread = self._spread(x, place + u * of.depth_step)
+                sums = [
+                    of.unit.multiply_add(fn, spread, w, value, of.lanes)
+                    for w, value in zip(weights[u], sums, strict=True)
+                ]
+            for v, value in enumerate(sums):
+                of.store(value, self.place.y, fn.add(self.x, row), fn.add(self.column, v))
 
-    def _groups(self) -> list[Run]:
-        return balanced(self.of.inner.kernel, self.of.tile.taps)
-
-    def _unroll(self, taps: int) -> int:
-        return UNROLLED if taps == 1 else 1
-
-    def _outer_tap(self, tap: Value, values: list[Value]) -> list[Value]:
-        of, fn = self.of, self.of.fn
-        y, x, columns = of.outer, of.inner, self.vectors * of.lanes
+    def _source(self, tap: Value) -> Value:
+        """Where the tile's input starts for a tap of the outer axis."""
+        fn, y, x = self.of.fn, self.of.outer, self.of.inner
         place = fn.add(fn.mul(self.place.y, y.stride * y.step), fn.mul(tap, y.dilation * y.step))
         place = fn.add(fn.add(place, -y.pad * y.step), fn.mul(self.x, x.stride * x.step))
-        source = fn.element(of.x, place, of.unit.element)
+        return fn.element(self.of.x, place, self.of.unit.element)
+
+    def _outer_tap(self, tap: Value, values: list[Value]) -> list[Value]:
+        of, fn, x, columns = self.of, self.of.fn, self.of.inner, self.vectors * self.of.lanes
+        source = self._source(tap)
         weights = fn.element(self.weights, fn.mul(tap, x.kernel * of.depth * columns), of.unit.element)
-        groups = self._groups()
+        groups = balanced(x.kernel, of.tile.taps)
         number = 0
         for group in groups:
 
@@ -245,11 +234,8 @@ class _TileBody:
             ) -> list[Value]:
                 """The i-th of some groups, whose first tap is `first`, `shift` elements into the row."""
                 rows = fn.add(fn.mul(i, group.size * of.depth * columns), group.start * of.depth * columns)
-                start, ahead = fn.element(weights, rows, of.unit.element), None
-                if self.fetch is not None:
-                    lines = pieces(of.depth, self._unroll(group.size)) * self.per_iteration
-                    line = fn.add(fn.mul(tap, self.per_tap), fn.mul(fn.add(i, before), lines))
-                    ahead = fn.element(self.fetch, fn.mul(line, CACHE_LINE), "i8")
+                start = fn.element(weights, rows, of.unit.element)
+                ahead = self.prefetch.ahead(tap, fn.add(i, before), group.size)
                 at = fn.element(source, shift, of.unit.element)
                 return self._depth(at, start, range(first, first + group.size), ahead, values)
 
@@ -279,36 +265,21 @@ class _TileBody:
         if not uses:
             return values
         step = of.weights.step or len(taps) * self.vectors * of.lanes
-        unroll = min(self._unroll(len(taps)), of.depth)
+        depth = of.depth - self.last
+        unroll = min(unrolled(len(taps)), depth)
 
         def body(k: Value, values: list[Value], steps: int = unroll) -> list[Value]:
             x = fn.element(source, fn.mul(k, of.depth_step), of.unit.element)
             w = fn.element(weights, fn.mul(k, step), of.unit.element)
             iteration = fn.value(f"udiv exact i64 {k}, {unroll}") if unroll > 1 and k != "0" else k
-            for start, count, level in ((following, following_lines, 3), (ahead, self.per_iteration, 2)):
-                lines = fn.mul(iteration, count * CACHE_LINE)
-                for line in range(count if start else 0):
-                    fn.prefetch(fn.element(start or "", fn.add(lines, line * CACHE_LINE), "i8"), level)
+            self.prefetch.ask(iteration, source, ahead)
             for u in range(steps):
                 values = self._step(x, u * of.depth_step, w, u * step, uses, values)
             return values
 
-        following_lines = self._lines_of_next_rows(unroll)
-        following = (
-            fn.element(source, self.part.size * of.inner.step, of.unit.element) if following_lines else None
-        )
-        whole = of.depth // unroll * unroll
+        whole = depth // unroll * unroll
         values = fn.loop(0, whole, unroll, body, [(vector(of.unit.sum, of.lanes), value) for value in values])
-        return body(str(whole), values, of.depth - whole) if whole < of.depth else values
-
-    def _lines_of_next_rows(self, unroll: int) -> int:
-        """The lines of the next tile's input that each iteration asks for, where that follows in memory."""
-        of = self.of
-        plain = of.outer.kernel * of.inner.kernel == of.inner.stride == of.depth_step == 1
-        size = self.part.size * of.inner.step * 4
-        if not plain or size > NEAR or of.inner.extent <= self.part.size:
-            return 0
-        return pieces(pieces(size, CACHE_LINE), pieces(of.depth, unroll))
+        return body(str(whole), values, depth - whole) if whole < depth else values
 
     def _uses(self, taps: range) -> dict[int, list[tuple[int, int]]]:
         """Per input element, by its distance from the tile's first place: the (row, tap) that it enters."""
@@ -331,11 +302,10 @@ class _TileBody:
         values: Sequence[Value],
     ) -> list[Value]:
         """All products of one depth, each input element read once."""
-        of, fn, element, values = self.of, self.of.fn, self.of.unit.element, list(values)
+        of, fn, values = self.of, self.of.fn, list(values)
         known: dict[int, list[Value]] = {}
         for offset, targets in uses.items():
-            scalar = fn.load(fn.element(x, offset + x_at, element), element, of.unit.align)
-            spread = fn.splat(scalar, element, of.lanes)
+            spread = self._spread(x, offset + x_at)
             for row, tap in targets:
                 if tap not in known:
                     known[tap] = [self._weight(w, w_at, tap, v) for v in range(self.vectors)]
@@ -343,6 +313,13 @@ class _TileBody:
                     at = row * self.vectors + v
                     values[at] = of.unit.multiply_add(fn, spread, known[tap][v], values[at], of.lanes)
         return values
+
+    def _spread(self, x: Value, at: int) -> Value:
+        """An element of the input in all lanes."""
+        fn, unit = self.of.fn, self.of.unit
+        return fn.splat(
+            fn.load(fn.element(x, at, unit.element), unit.element, unit.align), unit.element, self.of.lanes
+        )
 
     def _weight(self, w: Value, w_at: int, tap: int, v: int) -> Value:
         of, fn = self.of, self.of.fn
