@@ -212,12 +212,18 @@ class MatMulInteger(Operator):
         return TensorType(I32, product_shape(self, self.a, self.b))
 
     def is_spread(self, zero_point: Value, operand: Value) -> bool:
-        """Whether `zero_point` has an element for each row or column of `operand`, or one for all."""
-        shape = zero_point.type.shape
+        """Whether `zero_point` has an element for each row or column of `operand`, or one for all.
+
+        Along the depth it has one.
+        """
+        shape, is_left = zero_point.type.shape, operand is self.a
         if zero_point.type.size == 1:
             return len(shape) <= max(operand.type.rank, 1)
-        if operand is self.a and len(shape) == 1:
+        if is_left and len(shape) == 1:
             shape = (*shape, 1)
+        depth = -1 if is_left or operand.type.rank == 1 else -2
+        if len(shape) >= -depth and shape[depth] != 1:
+            return False
         try:
             return broadcast_shapes(operand.type.shape, shape) == operand.type.shape
         except ValueError:

@@ -77,6 +77,18 @@ def scattered() -> tuple[Value, Value, Value]:
             lambda: MatMulInteger(of(4, 2, dtype=I8), of(2, dtype=I8), None, of(3, dtype=I8)),
             "one zero point per row of a, per column of b",
         ),
+        (
+            lambda: MatMulInteger(of(4, 2, dtype=I8), of(2, 3, dtype=I8), None, of(2, 3, dtype=I8)),
+            "one zero point per row of a, per column of b",
+        ),
+        (
+            lambda: MatMulInteger(of(4, 2, dtype=I8), of(2, 3, dtype=I8), of(4, 2, dtype=I8)),
+            "one zero point per row of a, per column of b",
+        ),
+        (
+            lambda: MatMulInteger(of(4, 2, dtype=I8), of(2, dtype=I8), None, of(2, dtype=I8)),
+            "one zero point per row of a, per column of b",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(make: Callable[[], Operator], message: str) -> None:

@@ -12,8 +12,6 @@ from ..emit import Function, Value, vector
 from .schedule import Tile, pieces
 from .tile import Contraction
 
-WHOLE = 64 << 10
-"""Bytes of weights that are not cut: to put sums away and read them again costs more than it saves."""
 PANEL = 40 << 10
 """Bytes of weights in a block: beyond it each tile would read them from the second level again."""
 CACHE = 1 << 19
@@ -43,13 +41,12 @@ def over_rows(fn: Function, extent: Dim, some: Callable[[Value, int], None]) -> 
 def emit(contraction: Contraction, scratch: Callable[[int], Value]) -> None:
     """Emits the contraction; `scratch(bytes)` gives memory for sums that are not complete."""
     outer, inner, tile = contraction.outer, contraction.inner, contraction.tile
-    whole = depth_of(tile, contraction.lanes, WHOLE)
-    deepest = contraction.depth if contraction.depth <= whole else depth_of(tile, contraction.lanes, PANEL)
+    deepest = depth_of(tile, contraction.lanes)
     taps = outer.kernel * inner.kernel
     tiles = outer.extent * pieces(inner.extent, tile.rows)
     sums = outer.extent * inner.extent * tile.vectors * contraction.lanes * 4
     packed = contraction.weights.step is None and tile.taps == 1
-    deep = packed and taps * contraction.depth > whole and tiles > 1
+    deep = packed and taps * contraction.depth > deepest and tiles > 1
     if deep and outer.extent == taps == 1:
         _in_rows(contraction, deepest, scratch)
     elif deep and sums <= SUMS:
@@ -58,9 +55,9 @@ def emit(contraction: Contraction, scratch: Callable[[int], Value]) -> None:
         contraction.emit()
 
 
-def depth_of(tile: Tile, lanes: int, bytes: int) -> int:
-    """The greatest depth of so many bytes of weights."""
-    return bytes // (tile.vectors * lanes * 4)
+def depth_of(tile: Tile, lanes: int) -> int:
+    """The greatest depth of a block."""
+    return PANEL // (tile.vectors * lanes * 4)
 
 
 def _in_rows(contraction: Contraction, deepest: int, scratch: Callable[[int], Value]) -> None:
