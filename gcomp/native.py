@@ -23,6 +23,8 @@ ABI = 1
 
 ALIGNMENT = 64
 """Bytes to which the arena and the weights are aligned."""
+LARGE_PAGE, LARGE_PAGES = 2 << 20, 4 << 20
+"""Bytes of a large page of most processors, and of an array from which on NumPy asks for them."""
 
 MANIFEST_SYMBOL = "gcomp_manifest"
 """By this symbol a shared object says what it is; archives have none, so that two link into one program."""
@@ -291,9 +293,13 @@ def load(path: str | os.PathLike[str]) -> NativeModule:
 
 
 def aligned(size: int) -> Array:
-    """Uninitialised memory of `size` bytes, aligned to `ALIGNMENT`."""
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
+    """Uninitialised memory of `size` bytes, aligned to `ALIGNMENT`.
+
+    Where it fills large pages, which NumPy asks the system for, it starts with one.
+    """
+    alignment = LARGE_PAGE if size >= LARGE_PAGES else ALIGNMENT
+    memory = np.empty(size + alignment, np.uint8)
+    start = -memory.ctypes.data % alignment
     return memory[start : start + size]
 
 

@@ -298,3 +298,13 @@ define hidden i32 @copy_entry(ptr %w, ptr %arena, ptr %in, ptr %out) nounwind {
     (result,) = module(given)
     assert result.dtype == given.dtype and result.tolist() == [1.5, -2]
     assert module([1.5, -2])[0].tolist() == [1.5, -2]
+
+
+@pytest.mark.parametrize(
+    "size", [1, 100, native.LARGE_PAGES - 1, native.LARGE_PAGES, 3 * native.LARGE_PAGES + 5]
+)
+def test_memory_that_fills_large_pages_starts_with_one(size: int) -> None:
+    memory = native.aligned(size)
+    assert memory.nbytes == size
+    start = memory.ctypes.data
+    assert start % (native.LARGE_PAGE if size >= native.LARGE_PAGES else native.ALIGNMENT) == 0

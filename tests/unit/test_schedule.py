@@ -84,7 +84,7 @@ def test_blocks_are_cut_where_what_panels_read_leaves_the_cache(
 
 def test_weights_of_a_block_fill_what_is_meant_for_them() -> None:
     tile, lanes = Tile(8, 2), 16
-    assert blocks.depth_of(tile, lanes, blocks.PANEL) * tile.vectors * lanes * 4 == blocks.PANEL
+    assert blocks.depth_of(tile, lanes) * tile.vectors * lanes * 4 == blocks.PANEL
 
 
 def hottest_loop(assembly: str) -> list[str]:

@@ -12,9 +12,9 @@ from ..emit import Function, Value, vector
 from .schedule import Tile, pieces
 from .tile import Contraction
 
-PANEL = 40 << 10
-"""Bytes of weights in a block: beyond it each tile would read them from the second level again."""
-CACHE = 1 << 19
+PANEL = 64 << 10
+"""Bytes of weights in a block: more would not stay close, and less means more sums that are put away."""
+CACHE = 1 << 20
 """Bytes of the input in a block of rows, which every panel reads again."""
 SUMS = 64 << 10
 """Bytes of sums that are not complete, at most, where a block is a tap of a convolution or part of one."""
