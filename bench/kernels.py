@@ -20,6 +20,8 @@ from .single import BLOB, copied, empty, in_memory, logical, single
 
 FLUSHED = 96 << 20
 """Bytes streamed through the caches before each run: weights are then out of the caches of this core."""
+COPIES = 4
+"""Of the weights, which are timed in turn: where memory happens to lie matters by some percent."""
 OTHERS = 2
 """Calls with other weights before each: after as many, all but the weights lies as close as it gets."""
 CLOSE = 1e-5
@@ -57,8 +59,8 @@ def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
     memory = [copied(in_memory(array, v.type), BLOB) for array, v in zip(arrays, operands, strict=True)]
     out = copied(empty(problem.results[0].type), BLOB)
     bind = kernel.load()
-    call, other = bind([*memory, out]), bind([*memory, out])
-    call()
+    calls = [bind([*memory, out]) for _ in range(COPIES)]
+    calls[0]()
     error = float(np.abs(logical(out, problem.results[0].type) - expected).max() / np.abs(expected).max())
     if not error <= CLOSE:
         raise ArithmeticError(f"{row.name}: off by {error:.2g} of the largest element, {CLOSE} is allowed")
@@ -67,10 +69,11 @@ def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
     flush: Array = np.ones(FLUSHED // 4, np.float32)  # zeros would be one page, read over and over
     times: list[float] = []
     peaks: list[float] = []
-    for _ in range(runs):
+    for run in range(runs):
+        call, *others = (calls[(run + n) % COPIES] for n in range(1 + OTHERS))
         if cold:
             flush.sum()
-        for _ in range(OTHERS):
+        for other in others if cold else [call] * OTHERS:
             other()
         call.rehearse()
         before = best()
@@ -85,7 +88,7 @@ def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
 
 @click.command()
 @click.option("--filter", "wanted", default="", help="Only rows whose kind or name holds this text.")
-@click.option("--runs", default=15, show_default=True, help="Timed calls of each kernel.")
+@click.option("--runs", default=24, show_default=True, help="Timed calls of each kernel.")
 @click.option("--hot", is_flag=True, help="Leave the weights in the caches.")
 def main(wanted: str, runs: int, hot: bool) -> None:
     """Time the kernel templates of the llvm target on this machine.
