@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass
+from functools import cache
 
 import click
 import numpy as np
@@ -24,6 +25,8 @@ COPIES = 4
 """Of the weights, which are timed in turn: where memory happens to lie matters by some percent."""
 OTHERS = 2
 """Calls with other weights before each: after as many, all but the weights lies as close as it gets."""
+ROUNDS = 3
+"""Visits to each row: what else the machine does for a second then moves few of its calls."""
 CLOSE = 1e-5
 """Largest error allowed, relative to the largest element."""
 
@@ -43,47 +46,67 @@ class Measured:
         return self.row.flops / self.seconds
 
 
-def measure(row: Row, cpu: Cpu, runs: int, cold: bool = True) -> Measured:
-    """Checks the kernel of a row against numpy, then times single calls, weights being out of the caches.
+class Timing:
+    """A kernel that is timed in single calls, weights being out of the caches.
 
     Calls with other weights go before each, as in a network that runs over and over: code, what feeds and
     takes the results are then in the caches as far as they fit. So is what the interpreter needs for a call,
-    which a network does not pay for each kernel. Raises `ArithmeticError` for a wrong result,
-    `LookupError` where no template takes the row.
+    which a network does not pay for each kernel.
     """
-    problem, arrays, expected = row.make(cpu)
-    kernel = single(problem)
-    if kernel is None:
-        raise LookupError(f"{row.name}: no template takes it")
-    operands = [view for view in problem.operands if view is not None]
-    memory = [copied(in_memory(array, v.type), BLOB) for array, v in zip(arrays, operands, strict=True)]
-    out = copied(empty(problem.results[0].type), BLOB)
-    bind = kernel.load()
-    calls = [bind([*memory, out]) for _ in range(COPIES)]
-    calls[0]()
-    error = float(np.abs(logical(out, problem.results[0].type) - expected).max() / np.abs(expected).max())
-    if not error <= CLOSE:
-        raise ArithmeticError(f"{row.name}: off by {error:.2g} of the largest element, {CLOSE} is allowed")
-    best = peak(cpu, row.unit)
-    overhead = best.overhead()
-    flush: Array = np.ones(FLUSHED // 4, np.float32)  # zeros would be one page, read over and over
-    times: list[float] = []
-    peaks: list[float] = []
-    for run in range(runs):
-        call, *others = (calls[(run + n) % COPIES] for n in range(1 + OTHERS))
-        if cold:
-            flush.sum()
-        for other in others if cold else [call] * OTHERS:
-            other()
-        call.rehearse()
-        before = best()
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start - overhead)
-        peaks.append((before + best()) / 2)
-    shares = [row.flops / seconds / top for seconds, top in zip(times, peaks, strict=True)]
-    median = statistics.median
-    return Measured(row, median(times), median(shares), median(peaks), kernel.emitted.template)
+
+    def __init__(self, row: Row, cpu: Cpu) -> None:
+        """Checks the kernel against numpy.
+
+        Raises `ArithmeticError` for a wrong result, `LookupError` where no template takes the row.
+        """
+        problem, arrays, expected = row.make(cpu)
+        kernel = single(problem)
+        if kernel is None:
+            raise LookupError(f"{row.name}: no template takes it")
+        operands = [view for view in problem.operands if view is not None]
+        memory = [copied(in_memory(a, view.type), BLOB) for a, view in zip(arrays, operands, strict=True)]
+        out = copied(empty(problem.results[0].type), BLOB)
+        bind = kernel.load()
+        self.row, self.template = row, kernel.emitted.template
+        self._calls = [bind([*memory, out]) for _ in range(COPIES)]
+        self._calls[0]()
+        error = float(np.abs(logical(out, problem.results[0].type) - expected).max() / np.abs(expected).max())
+        if not error <= CLOSE:
+            raise ArithmeticError(
+                f"{row.name}: off by {error:.2g} of the largest element, {CLOSE} is allowed"
+            )
+        self._best = peak(cpu, row.unit)
+        self._overhead = self._best.overhead()
+        self._times: list[float] = []
+        self._peaks: list[float] = []
+
+    def add(self, runs: int, cold: bool = True) -> None:
+        """Times some more calls."""
+        best, flush = self._best, _flush()
+        for run in range(runs):
+            call, *others = (self._calls[(run + n) % COPIES] for n in range(1 + OTHERS))
+            if cold:
+                flush.sum()
+            for other in others if cold else [call] * OTHERS:
+                other()
+            call.rehearse()
+            before = best()
+            start = time.perf_counter()
+            call()
+            self._times.append(time.perf_counter() - start - self._overhead)
+            self._peaks.append((before + best()) / 2)
+
+    def measured(self) -> Measured:
+        median = statistics.median
+        pairs = zip(self._times, self._peaks, strict=True)
+        share = median(self.row.flops / seconds / top for seconds, top in pairs)
+        return Measured(self.row, median(self._times), share, median(self._peaks), self.template)
+
+
+@cache
+def _flush() -> Array:
+    """What is streamed through the caches; zeros would be one page, read over and over."""
+    return np.ones(FLUSHED // 4, np.float32)
 
 
 @click.command()
@@ -102,11 +125,14 @@ def main(wanted: str, runs: int, hot: bool) -> None:
         table.add_column(heading)
     for heading in ("us", "GFLOP/s", "peak", "% of peak"):
         table.add_column(heading, justify="right")
+    rows = [row for row in ROWS if wanted in f"{row.kind} {row.name}" and row.is_for(cpu)]
+    timings = [Timing(row, cpu) for row in rows]
+    for _ in range(ROUNDS):
+        for timing in timings:
+            timing.add(-(-runs // ROUNDS), not hot)
     missed = 0
-    for row in ROWS:
-        if wanted not in f"{row.kind} {row.name}" or not row.is_for(cpu):
-            continue
-        found = measure(row, cpu, runs, not hot)
+    for timing in timings:
+        found, row = timing.measured(), timing.row
         low = found.share < BARRED.get(row.kind, 0.0)
         missed += low
         share = f"{100 * found.share:.1f}"
