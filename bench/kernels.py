@@ -83,7 +83,7 @@ class Timing:
     def add(self, runs: int, cold: bool = True) -> None:
         """Times some more calls."""
         best, flush = self._best, _flush()
-        for run in range(runs):
+        for run in range(len(self._times), len(self._times) + runs):
             call, *others = (self._calls[(run + n) % COPIES] for n in range(1 + OTHERS))
             if cold:
                 flush.sum()

@@ -23,6 +23,8 @@ from gcomp.backends.llvm.templates.schedule import SHALLOW, Tile, balanced, choo
 from gcomp.backends.llvm.templates.tile import Contraction, Weights
 from gcomp.types import Array
 
+AVX512 = from_options({"triple": "x86_64-unknown-linux-gnu", "cpu": "skylake-avx512"})
+
 
 @given(extent=st.integers(1, 300), most=st.integers(1, 40))
 def test_balanced_pieces(extent: int, most: int) -> None:
@@ -169,10 +171,9 @@ def test_weights_are_asked_for_before_their_turn(row: Row, monkeypatch: pytest.M
     assert missing.tolist() == list(range(len(missing)))
 
 
-@pytest.mark.skipif(host().arch != "x86_64", reason="reads assembly of x86")
 def test_weights_are_asked_for_in_several_places_at_once() -> None:
     """Where each iteration needs more than one line of what follows, they are not neighbours."""
-    kernel = single(Row("gemm", "few rows", (49, 512, 2048)).make(host())[0])
+    kernel = single(Row("gemm", "few rows", (49, 512, 2048)).make(AVX512)[0])
     assert kernel is not None
     body = hottest_loop(kernel.assembly())
     places = [int(match[1] or "0") for line in body if (match := re.match(r"prefetcht1\s+(-?\d*)\(", line))]
@@ -180,11 +181,10 @@ def test_weights_are_asked_for_in_several_places_at_once() -> None:
     assert min(abs(a - b) for a, b in combinations(places, 2)) >= 4096
 
 
-@pytest.mark.skipif(host().arch != "x86_64", reason="reads assembly of x86")
 @pytest.mark.parametrize(("depth", "in_turn"), [(64, True), (256, False)])
 def test_rows_are_stored_while_others_are_multiplied(depth: int, in_turn: bool) -> None:
     """Between the stores of a tile, where there is no jump, and without room on the stack."""
-    kernel = single(Row("1x1", "many rows", (depth, 56, 64, 1, 1)).make(host())[0])
+    kernel = single(Row("1x1", "many rows", (depth, 56, 64, 1, 1)).make(AVX512)[0])
     assert kernel is not None
     lines = [line.strip() for line in kernel.assembly().splitlines()]
     stores = [n for n, line in enumerate(lines) if re.fullmatch(r"vmovups\s+%[xyz]mm\d+, .*\)", line)]
@@ -197,9 +197,9 @@ def test_rows_are_stored_while_others_are_multiplied(depth: int, in_turn: bool) 
 @pytest.mark.parametrize(("depth", "cut"), [(512, False), (516, True)])
 def test_a_panel_is_cut_where_it_does_not_stay_close(depth: int, cut: bool) -> None:
     """Sums that are not complete need memory."""
-    kernel = single(Row("gemm", "two vectors wide", (104, 32, depth)).make(host())[0])
+    kernel = single(Row("gemm", "two vectors wide", (104, 32, depth)).make(AVX512)[0])
     assert kernel is not None
-    assert choose(host(), 104, 2, depth).vectors == 2
+    assert choose(AVX512, 104, 2, depth).vectors == 2
     assert any(argument.source == "scratch" for argument in kernel.emitted.arguments) == cut
 
 

@@ -195,7 +195,7 @@ class _TileBody:
             [self._weight(self.weights, (before + u) * step, 0, v) for v in range(vectors)]
             for u in range(self.last)
         ]
-        if before % UNROLLED == 0 and self.last:
+        if self.last and before % UNROLLED == 0:  # an iteration that the loop lacks
             self.prefetch.ask(str(before // UNROLLED), source, self.prefetch.ahead("0", "0", 1))
         for row in range(self.part.size):
             sums = values[row * vectors : (row + 1) * vectors]
